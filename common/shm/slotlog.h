@@ -1,0 +1,189 @@
+/* The slot log: how a message is published, taken and released, and what is left to do for the dead.
+ *
+ * The protocol is docs/protocol.md (each store, in order, with the failure that it prevents); tests/model has the
+ * models that found it out.  The same code runs in every process.  In one sentence: the log word says whether ordinal
+ * n exists and where; the owner word says whose slot it is; ownership is claimed before the log is changed.
+ *
+ * Ordinals are counted from 0 here and from 1 in the public API.
+ *
+ * No value in shared memory is trusted: every index is copied once, checked against the geometry that came from the
+ * broker, and only the copy is used; every loop is bounded by the geometry.  Nothing here allocates after init, logs,
+ * locks, or makes a system call but futex calls when somebody sleeps. */
+#ifndef SLC__SHM_SLOTLOG_H
+#define SLC__SHM_SLOTLOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shm/layout.h"
+#include "shm/object.h"
+
+/* The control object, mapped: pointers into it and this process's own copy of the shape. */
+struct slc__control {
+  struct slc__geometry geometry;
+  uint32_t log_shift; /* log2(log_size) */
+  struct slc__control_page *page;
+  struct slc__publisher_line *publishers;
+  _Atomic uint64_t *log;
+  _Atomic uint64_t *own;
+};
+/* `base` maps slc__layout_control_size(g) bytes. */
+void slc__control_init(struct slc__control *control, const struct slc__geometry *g, void *base);
+
+/* The buffers, mapped. */
+struct slc__buffers {
+  uint8_t *slots; /* the first slot's prefix */
+  uint64_t stride;
+};
+void slc__buffers_init(struct slc__buffers *buffers, const struct slc__geometry *g, void *base);
+struct slc__prefix *slc__buffers_prefix(const struct slc__buffers *buffers, uint32_t slot); /* slot < slots */
+
+/* ---- publisher ------------------------------------------------------------------------------------------------- */
+
+/* One hold table as a publisher sees it: what the broker admitted, never what the table says. */
+struct slc__scan_table {
+  uint32_t id;
+  uint32_t line_count;
+  uint8_t *lines; /* one byte per line: SLC__SCAN_RELIABLE | holds admitted; owned by whoever built the membership */
+  struct slc__table_page *table; /* mapped read-only, at least line_count lines */
+  struct slc__bell_page *bell;   /* mapped writable */
+};
+#define SLC__SCAN_RELIABLE 0x80u
+#define SLC__SCAN_HOLDS 0x0fu
+
+struct slc__scan_doorbell {
+  uint32_t table; /* index into the membership's tables */
+  uint32_t line;
+  int fd; /* SEQPACKET, rung with send(MSG_DONTWAIT | MSG_NOSIGNAL) */
+};
+
+/* Everybody who subscribes, as of `epoch`.  Built by the caller, borrowed by the publisher until replaced. */
+struct slc__membership {
+  uint64_t epoch;
+  uint32_t table_count;
+  struct slc__scan_table *tables;
+  uint32_t doorbell_count;
+  struct slc__scan_doorbell *doorbells;
+};
+
+/* Called when the epoch in control is not that of the membership: brings a newer one whole if it is there, without
+ * waiting (slc__pub_set_membership from inside), and returns true when one was set. */
+typedef bool (*slc__pub_sync_fn)(void *ctx, uint64_t epoch);
+
+struct slc__pub {
+  struct slc__control control;
+  struct slc__buffers buffers;
+  uint32_t id;    /* 1 .. max_publishers */
+  uint32_t batch; /* most free slots in hand */
+  const struct slc__membership *membership;
+  slc__pub_sync_fn sync;
+  void *sync_ctx;
+
+  uint32_t *free_slots; /* ring of `batch` capacity, in the order of use */
+  uint32_t free_first, free_count;
+  uint32_t *candidates; /* `batch`: claimed or evicted, not yet known to be unheld */
+  uint32_t candidate_count;
+  uint32_t *stamps; /* per slot: the number of the scan it is a candidate of */
+  uint32_t stamp;
+  uint32_t sweep;         /* where the next look for FREE slots begins */
+  uint64_t head;          /* where the next eviction looks */
+  uint64_t reliable_min;  /* the smallest cursor of the reliable subscribers when last read */
+  uint64_t reliable_epoch; /* the epoch at which it was read */
+  struct slc__publisher_line *line;
+};
+
+/* SLC_NO_MEMORY.  Control and buffers stay mapped, and membership valid, until deinit. */
+int slc__pub_init(struct slc__pub *pub, const struct slc__control *control, const struct slc__buffers *buffers,
+                  uint32_t id, uint32_t batch, const struct slc__membership *membership, slc__pub_sync_fn sync,
+                  void *sync_ctx);
+/* Gives the free list back (own = FREE); loaned slots are the caller's to discard first. */
+void slc__pub_leave(struct slc__pub *pub);
+void slc__pub_deinit(struct slc__pub *pub);
+void slc__pub_set_membership(struct slc__pub *pub, const struct slc__membership *membership);
+
+/* A slot to write, OWNED by this publisher.  SLC_WOULD_BLOCK; SLC_CORRUPT. */
+int slc__pub_loan(struct slc__pub *pub, uint32_t *ret_slot);
+/* Where the payload of a loaned slot goes: inside the prefix when `size` fits there, else behind it. */
+void *slc__pub_payload(const struct slc__pub *pub, uint32_t slot, uint64_t size);
+void slc__pub_discard(struct slc__pub *pub, uint32_t slot);
+/* Publishes a loaned slot.  `in_prefix`: the payload was written inside the prefix.  0 and the ordinal; SLC_CORRUPT and
+ * SLC_EXHAUSTED leave the loan as it was.  Rings sleepers and fills up the free list afterwards. */
+int slc__pub_publish(struct slc__pub *pub, uint32_t slot, uint64_t size, bool in_prefix, uint64_t timestamp,
+                     uint64_t *ret_ordinal);
+/* Waits until a loan may succeed; `deadline` on CLOCK_MONOTONIC, ns.  0, SLC_TIMED_OUT, SLC_CORRUPT. */
+int slc__pub_wait(struct slc__pub *pub, int64_t deadline, int64_t spin_ns);
+
+/* ---- subscriber ------------------------------------------------------------------------------------------------ */
+
+struct slc__sub {
+  struct slc__control control;
+  struct slc__buffers buffers;
+  struct slc__table_page *table; /* writable */
+  struct slc__bell_page *bell;   /* read-only */
+  struct slc__hold_line *line;   /* the first of ours */
+  uint32_t max_holds;
+  uint32_t held; /* in use */
+  uint64_t next; /* the next ordinal wanted */
+  uint32_t guess;      /* 1 + the slot where it will most likely appear; 0: unknown */
+  uint32_t free_hold;  /* where to look for an unused hold */
+  uint64_t dropped;
+  bool ring_on_release; /* publishers of this channel may wait */
+};
+
+struct slc__taken {
+  uint64_t ordinal;
+  uint64_t timestamp;
+  uint64_t size;
+  const void *payload;
+  uint32_t publisher;
+  uint32_t hold; /* to release */
+};
+
+enum slc__start { SLC__START_NEWEST = 0, SLC__START_OLDEST = 1 };
+
+/* Picks the start from the log (the broker has answered: the line is admitted and its cursor 0 gates). */
+void slc__sub_init(struct slc__sub *sub, const struct slc__control *control, const struct slc__buffers *buffers,
+                   struct slc__table_page *table, struct slc__bell_page *bell, uint32_t line, uint32_t max_holds,
+                   enum slc__start start);
+/* 0; SLC_EMPTY (has looked at the log word); SLC_HOLD_LIMIT (the message stays unread); SLC_CORRUPT (this message
+ * is skipped and counted as dropped). */
+int slc__sub_take(struct slc__sub *sub, struct slc__taken *ret);
+/* The latest message that is there and not yet taken, skipping those before it (not counted as dropped). */
+int slc__sub_take_newest(struct slc__sub *sub, struct slc__taken *ret);
+/* SLC_STALE when this hold is not in use. */
+int slc__sub_release(struct slc__sub *sub, uint32_t hold);
+bool slc__sub_ready(const struct slc__sub *sub); /* whether something may be taken: looks at the log word */
+/* Waits until slc__sub_ready: polls for spin_ns (INT64_MAX: never sleeps), then sleeps.  0, SLC_TIMED_OUT. */
+int slc__sub_wait(struct slc__sub *sub, int64_t deadline, int64_t spin_ns);
+/* Asks for the doorbell to be rung once for the next message.  True: armed.  False: something is there already. */
+bool slc__sub_arm(struct slc__sub *sub);
+/* Whether a value returned through a hold would be more than is there: ordinals published and not yet taken. */
+uint64_t slc__sub_lag(const struct slc__sub *sub);
+
+/* ---- broker ---------------------------------------------------------------------------------------------------- */
+
+/* Initialises a fresh control object behind its header. */
+void slc__control_format(const struct slc__geometry *g, void *base);
+/* Initialises every line of a fresh table as nobody's, and a fresh bell. */
+void slc__table_format(struct slc__table_page *table, uint32_t lines);
+void slc__bell_format(struct slc__bell_page *bell);
+struct slc__hold_line *slc__table_line(struct slc__table_page *table, uint32_t line);
+/* A subscriber's lines before it is announced: cursor 0 in the first (it gates everything), no holds. */
+void slc__line_open(struct slc__table_page *table, uint32_t line, uint32_t max_holds);
+/* After its death or goodbye: holds cleared, cursors gate nothing. */
+void slc__line_close(struct slc__table_page *table, uint32_t line, uint32_t max_holds);
+/* Everything that publisher `id` had goes back into use.  Idempotent, beside everybody's work; only after the process
+ * is dead or has said goodbye.  Afterwards ring every table. */
+void slc__repair(const struct slc__control *control, uint32_t id);
+/* Wakes the sleepers of a table, subscribers and waiting publishers, whether armed or not. */
+void slc__ring_all(struct slc__table_page *table, struct slc__bell_page *bell);
+
+struct slc__slot_states {
+  uint32_t free;
+  uint32_t owned;     /* on loan, or in a publisher's hand */
+  uint32_t published; /* in the log */
+};
+void slc__slot_states(const struct slc__control *control, struct slc__slot_states *ret);
+
+#endif
