@@ -128,6 +128,7 @@ struct slc__sub {
   uint32_t guess;      /* 1 + the slot where it will most likely appear; 0: unknown */
   uint32_t free_hold;  /* where to look for an unused hold */
   uint64_t dropped;
+  bool started;         /* has taken its first message: from now on what it misses is dropped */
   bool ring_on_release; /* publishers of this channel may wait */
 };
 
@@ -154,11 +155,12 @@ int slc__sub_take_newest(struct slc__sub *sub, struct slc__taken *ret);
 /* SLC_STALE when this hold is not in use. */
 int slc__sub_release(struct slc__sub *sub, uint32_t hold);
 bool slc__sub_ready(const struct slc__sub *sub); /* whether something may be taken: looks at the log word */
-/* Waits until slc__sub_ready: polls for spin_ns (INT64_MAX: never sleeps), then sleeps.  0, SLC_TIMED_OUT. */
+/* Polls for spin_ns (INT64_MAX: never sleeps), then sleeps, until slc__sub_ready or the bell rings (the broker rings when
+ * publishers come or go; a signal wakes too): 0, look what it was.  SLC_TIMED_OUT. */
 int slc__sub_wait(struct slc__sub *sub, int64_t deadline, int64_t spin_ns);
 /* Asks for the doorbell to be rung once for the next message.  True: armed.  False: something is there already. */
 bool slc__sub_arm(struct slc__sub *sub);
-/* Whether a value returned through a hold would be more than is there: ordinals published and not yet taken. */
+/* Ordinals published and not yet taken. */
 uint64_t slc__sub_lag(const struct slc__sub *sub);
 
 /* ---- broker ---------------------------------------------------------------------------------------------------- */

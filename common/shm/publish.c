@@ -1,0 +1,445 @@
+/* The publisher's side of the slot log: loan, publish, evict, refill.
+ *
+ * A publisher has a free list of slots that it owns and that nobody holds.  A loan takes the first; a publish puts one
+ * ordinal into the log; when the list runs low, after a publish, it is filled up in one batch: FREE slots and the oldest messages
+ * are claimed, then all holds are scanned once.  So the cost of a publish does not grow with slots, and hardly with
+ * subscribers.
+ *
+ * Owner words and log alone say what a publisher had when it dies at any instruction (see control.c, slc__repair).
+ * One thread at a time per struct slc__pub; any number of publishers beside each other. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "shm/gate.h"
+#include "shm/slotlog.h"
+#include "shm/words.h"
+#include "slotcast/status.h"
+
+enum {
+  BATCH_LEAST = 8,       /* evict at least so many at once, where the budget allows */
+  SWEEP_STEP = 8,        /* owner words looked at per refill for FREE slots: one cache line */
+  CLAIM_TRIES = 8,       /* an honest owner word changes once or twice while it is looked at */
+  WAIT_SLICE_NS = 20000000, /* a subscriber of another uid could move a sleeping publisher (FUTEX_REQUEUE): look again */
+};
+
+int slc__pub_init(struct slc__pub *pub, const struct slc__control *control, const struct slc__buffers *buffers,
+                  uint32_t id, uint32_t batch, const struct slc__membership *membership, slc__pub_sync_fn sync,
+                  void *sync_ctx) {
+  *pub = (struct slc__pub){
+      .control = *control,
+      .buffers = *buffers,
+      .id = id,
+      .batch = batch,
+      .membership = membership,
+      .sync = sync,
+      .sync_ctx = sync_ctx,
+      .free_slots = calloc(batch, sizeof *pub->free_slots),
+      .candidates = calloc(batch, sizeof *pub->candidates),
+      .stamps = calloc(control->geometry.slots, sizeof *pub->stamps),
+      .reliable_epoch = UINT64_MAX,
+      .line = &control->publishers[id - 1],
+  };
+  if (pub->free_slots == NULL || pub->candidates == NULL || pub->stamps == NULL) {
+    slc__pub_deinit(pub);
+    return SLC_NO_MEMORY;
+  }
+  atomic_store_explicit(&pub->line->messages, 0, memory_order_relaxed);
+  atomic_store_explicit(&pub->line->bytes, 0, memory_order_relaxed);
+  atomic_store_explicit(&pub->line->would_block, 0, memory_order_relaxed);
+  atomic_store_explicit(&pub->line->wakes, 0, memory_order_relaxed);
+  return SLC_OK;
+}
+
+void slc__pub_deinit(struct slc__pub *pub) {
+  free(pub->free_slots);
+  free(pub->candidates);
+  free(pub->stamps);
+  pub->free_slots = pub->candidates = pub->stamps = NULL;
+}
+
+void slc__pub_set_membership(struct slc__pub *pub, const struct slc__membership *membership) {
+  pub->membership = membership;
+}
+
+/* ---- the free list: a ring of `batch` slots ---- */
+
+static uint32_t wrap(const struct slc__pub *pub, uint32_t index) {
+  return index >= pub->batch ? index - pub->batch : index;
+}
+
+static void free_push(struct slc__pub *pub, uint32_t slot) {
+  pub->free_slots[wrap(pub, pub->free_first + pub->free_count)] = slot;
+  pub->free_count++;
+}
+
+static void free_push_front(struct slc__pub *pub, uint32_t slot) {
+  pub->free_first = pub->free_first == 0 ? pub->batch - 1 : pub->free_first - 1;
+  pub->free_slots[pub->free_first] = slot;
+  pub->free_count++;
+}
+
+static uint32_t free_pop(struct slc__pub *pub) {
+  uint32_t slot = pub->free_slots[pub->free_first];
+  pub->free_first = wrap(pub, pub->free_first + 1);
+  pub->free_count--;
+  return slot;
+}
+
+/* A slot of ours goes to nobody: the ordinal in its owner word stays, as the tag against ABA. */
+static void give_back(struct slc__pub *pub, uint32_t slot) {
+  uint64_t own = atomic_load_explicit(&pub->control.own[slot], memory_order_relaxed);
+  atomic_store_explicit(&pub->control.own[slot], slc__own_free(slc__own_ordinal(own)), memory_order_release);
+}
+
+void slc__pub_leave(struct slc__pub *pub) {
+  while (pub->free_count > 0) give_back(pub, free_pop(pub));
+}
+
+/* ---- membership ---- */
+
+/* Whether we know of everybody who subscribes as of now; if not, tries to learn it without waiting. */
+static bool membership_is_current(struct slc__pub *pub) {
+  uint64_t epoch = atomic_load_explicit(&pub->control.page->epoch, memory_order_seq_cst);
+  if (__builtin_expect(epoch == pub->membership->epoch, 1)) return true;
+  return pub->sync(pub->sync_ctx, epoch) && pub->membership->epoch >= epoch;
+}
+
+static uint64_t smallest_reliable_cursor(const struct slc__membership *membership) {
+  uint64_t smallest = SLC__CURSOR_NONE;
+  for (uint32_t t = 0; t < membership->table_count; t++) {
+    const struct slc__scan_table *table = &membership->tables[t];
+    for (uint32_t i = 0; i < table->line_count; i++) {
+      if ((table->lines[i] & SLC__SCAN_RELIABLE) == 0) continue;
+      uint64_t cursor = atomic_load_explicit(&slc__table_line(table->table, i)->cursor, memory_order_acquire);
+      if (cursor < smallest) smallest = cursor;
+    }
+  }
+  return smallest;
+}
+
+/* Whether reliable subscribers still want ordinal h.  After the log word was read, for each ordinal: a newcomer's line
+ * gates everything before its epoch is announced (tests/model/reliable.pml). */
+static bool is_wanted(struct slc__pub *pub, uint64_t h) {
+  uint64_t epoch = atomic_load_explicit(&pub->control.page->epoch, memory_order_seq_cst);
+  if (epoch == pub->reliable_epoch && h < pub->reliable_min) return false;
+  if (!membership_is_current(pub)) return true;
+  pub->reliable_epoch = pub->membership->epoch;
+  pub->reliable_min = smallest_reliable_cursor(pub->membership);
+  return h >= pub->reliable_min;
+}
+
+/* ---- claiming slots ---- */
+
+static uint32_t room(const struct slc__pub *pub) {
+  return pub->batch - pub->free_count - pub->candidate_count;
+}
+
+/* seq is cleared before the holds are scanned; the order against the readers' hold is made by the fence of settle(). */
+static void add_candidate(struct slc__pub *pub, uint32_t slot) {
+  atomic_store_explicit(&slc__buffers_prefix(&pub->buffers, slot)->seq, 0, memory_order_relaxed);
+  pub->candidates[pub->candidate_count++] = slot;
+}
+
+/* Looks at so many owner words for FREE slots, going round. */
+static void claim_free(struct slc__pub *pub, uint32_t looks) {
+  for (; looks > 0 && room(pub) > 0; looks--) {
+    uint32_t slot = pub->sweep;
+    pub->sweep = slot + 1 == pub->control.geometry.slots ? 0 : slot + 1;
+    uint64_t own = atomic_load_explicit(&pub->control.own[slot], memory_order_relaxed);
+    if (slc__own_is_at(own) || slc__own_publisher(own) != 0) continue;
+    if (atomic_compare_exchange_strong_explicit(&pub->control.own[slot], &own,
+                                                slc__own_owned(pub->id, slc__own_ordinal(own)), memory_order_acq_rel,
+                                                memory_order_relaxed)) {
+      add_candidate(pub, slot);
+    }
+  }
+}
+
+/* Claims the slot of ordinal h: AT(anybody, h) -> OWNED(me, h).  False: another has it. */
+static bool claim_owner(struct slc__pub *pub, uint32_t slot, uint64_t h) {
+  _Atomic uint64_t *word = &pub->control.own[slot];
+  uint64_t own = atomic_load_explicit(word, memory_order_acquire);
+  for (int i = 0; i < CLAIM_TRIES; i++) {
+    if (!slc__own_is_at(own) || slc__own_ordinal(own) != h) return false;
+    if (atomic_compare_exchange_strong_explicit(word, &own, slc__own_owned(pub->id, h), memory_order_acq_rel,
+                                                memory_order_acquire)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/* Evicts the oldest retained ordinal, or helps whoever is about to.  False: there is nothing that may be evicted. */
+static bool evict_oldest(struct slc__pub *pub) {
+  uint64_t h = pub->head;
+  _Atomic uint64_t *word_at = slc__log_at(&pub->control, h);
+  uint64_t word = atomic_load_explicit(word_at, memory_order_seq_cst);
+  enum slc__presence presence = slc__presence(&pub->control, word, h);
+  if (presence == SLC__ABSENT) return false;
+  uint32_t slot = slc__log_slot(word);
+  if (presence == SLC__PRESENT && slot < pub->control.geometry.slots) {
+    if (is_wanted(pub, h)) return false;
+    bool won = claim_owner(pub, slot, h);
+    /* Winner and losers alike, before anybody goes on: nobody passes an ordinal that is half evicted. */
+    atomic_compare_exchange_strong_explicit(word_at, &word, slc__log_evicted(slc__lap_of(&pub->control, h)),
+                                            memory_order_seq_cst, memory_order_relaxed);
+    if (won) add_candidate(pub, slot);
+  }
+  pub->head = h + 1;
+  return true;
+}
+
+static void evict(struct slc__pub *pub, uint32_t wanted) {
+  uint64_t hint = atomic_load_explicit(&pub->control.page->head, memory_order_relaxed);
+  if (hint > pub->head && hint <= SLC__ORDINAL_MAX) pub->head = hint;
+  for (uint64_t steps = slc__steps_max(&pub->control); steps > 0; steps--) {
+    if (pub->free_count + pub->candidate_count >= wanted || !evict_oldest(pub)) break;
+  }
+  slc__raise(&pub->control.page->head, pub->head, memory_order_relaxed);
+}
+
+/* ---- settling: which candidates does nobody hold ---- */
+
+static void strike_held(struct slc__pub *pub, const struct slc__scan_table *table) {
+  uint32_t slots = pub->control.geometry.slots;
+  for (uint32_t i = 0; i < table->line_count; i++) {
+    uint32_t holds = table->lines[i] & SLC__SCAN_HOLDS;
+    const struct slc__hold_line *line = slc__table_line(table->table, i);
+    for (uint32_t k = 0; k < holds && k < SLC__LINE_HOLDS; k++) {
+      uint32_t hold = atomic_load_explicit(&line->holds[k], memory_order_relaxed);
+      if (hold != 0 && hold <= slots) pub->stamps[hold - 1] = 0;
+    }
+  }
+}
+
+static void return_candidates(struct slc__pub *pub) {
+  while (pub->candidate_count > 0) give_back(pub, pub->candidates[--pub->candidate_count]);
+}
+
+/* One scan of all holds for the whole batch.  The fence pairs with the reader's seq_cst store of its hold and second look:
+ * at least one of the two sees the other.  False: somebody may hold that we don't know of, so nothing is reused. */
+static bool settle(struct slc__pub *pub) {
+  if (pub->candidate_count == 0) return true;
+  atomic_thread_fence(memory_order_seq_cst);
+  if (!membership_is_current(pub)) {
+    return_candidates(pub);
+    return false;
+  }
+  if (++pub->stamp == 0) {
+    memset(pub->stamps, 0, pub->control.geometry.slots * sizeof *pub->stamps);
+    pub->stamp = 1;
+  }
+  for (uint32_t i = 0; i < pub->candidate_count; i++) pub->stamps[pub->candidates[i]] = pub->stamp;
+  for (uint32_t t = 0; t < pub->membership->table_count; t++) strike_held(pub, &pub->membership->tables[t]);
+  atomic_thread_fence(memory_order_acquire);
+  for (uint32_t i = 0; i < pub->candidate_count; i++) {
+    uint32_t slot = pub->candidates[i];
+    if (pub->stamps[slot] == pub->stamp) {
+      free_push(pub, slot);
+    } else {
+      give_back(pub, slot);
+    }
+  }
+  pub->candidate_count = 0;
+  return true;
+}
+
+/* ---- refilling the free list ---- */
+
+/* Large enough that the scan costs little per message, however many subscribe; as small as that allows, so that much is retained. */
+static uint32_t batch_wanted(const struct slc__pub *pub) {
+  uint32_t lines = 0;
+  for (uint32_t t = 0; t < pub->membership->table_count; t++) lines += pub->membership->tables[t].line_count;
+  uint32_t wanted = lines / 2 > BATCH_LEAST ? lines / 2 : BATCH_LEAST;
+  return wanted < pub->batch ? wanted : pub->batch;
+}
+
+static void refill(struct slc__pub *pub) {
+  if (!membership_is_current(pub)) return;
+  claim_free(pub, SWEEP_STEP);
+  evict(pub, batch_wanted(pub));
+  settle(pub);
+}
+
+/* When that gave nothing: every FREE slot, then every message, until one is found that nobody holds.  Only a publisher
+ * that would have to wait comes here. */
+static void refill_exhaustively(struct slc__pub *pub) {
+  for (uint32_t looked = 0; looked < pub->control.geometry.slots && pub->free_count == 0; looked += pub->batch) {
+    claim_free(pub, pub->batch);
+    if (!settle(pub)) return;
+  }
+  for (uint32_t evicted = 0; evicted < pub->control.geometry.slots && pub->free_count == 0; evicted++) {
+    evict(pub, batch_wanted(pub));
+    if (pub->candidate_count == 0 || !settle(pub)) return;
+  }
+}
+
+/* Twice: between the look at the FREE slots and that at the log, another publisher may have moved what we want. */
+static bool refill_for_loan(struct slc__pub *pub) {
+  refill(pub);
+  for (int i = 0; i < 2 && pub->free_count == 0; i++) refill_exhaustively(pub);
+  return pub->free_count > 0;
+}
+
+/* ---- loan, discard ---- */
+
+static void count(_Atomic uint64_t *figure, uint64_t more) {
+  atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + more, memory_order_relaxed);
+}
+
+int slc__pub_loan(struct slc__pub *pub, uint32_t *ret_slot) {
+  if (pub->free_count == 0 && !refill_for_loan(pub)) {
+    count(&pub->line->would_block, 1);
+    return SLC_WOULD_BLOCK;
+  }
+  *ret_slot = free_pop(pub);
+  return SLC_OK;
+}
+
+void *slc__pub_payload(const struct slc__pub *pub, uint32_t slot, uint64_t size) {
+  struct slc__prefix *prefix = slc__buffers_prefix(&pub->buffers, slot);
+  return size <= SLC__INLINE ? prefix->inline_payload : (uint8_t *)prefix + SLC__PAYLOAD_OFFSET;
+}
+
+void slc__pub_discard(struct slc__pub *pub, uint32_t slot) {
+  if (pub->free_count + pub->candidate_count < pub->batch) {
+    free_push_front(pub, slot);
+  } else {
+    give_back(pub, slot);
+  }
+}
+
+/* ---- publish ---- */
+
+static void write_prefix(struct slc__pub *pub, struct slc__prefix *prefix, uint64_t size, bool in_prefix,
+                         uint64_t timestamp) {
+  uint32_t next = pub->free_count > 0 ? pub->free_slots[pub->free_first] + 1 : 0;
+  uint32_t flags = pub->id << 16 | (in_prefix ? SLC__FLAG_INLINE : 0);
+  atomic_store_explicit(&prefix->next, next, memory_order_relaxed);
+  atomic_store_explicit(&prefix->flags, flags, memory_order_relaxed);
+  atomic_store_explicit(&prefix->size, size, memory_order_relaxed);
+  atomic_store_explicit(&prefix->timestamp, timestamp, memory_order_relaxed);
+}
+
+/* Puts the slot into the log at the first free ordinal.  The owner word and `pending` are written after the ordinal was
+ * seen free and before the compare-and-swap that makes the message exist; from then on the slot is no longer ours. */
+static int enter_log(struct slc__pub *pub, uint32_t slot, struct slc__prefix *prefix, uint64_t *ret_n) {
+  uint64_t n = atomic_load_explicit(&pub->control.page->tail, memory_order_relaxed);
+  for (uint64_t steps = slc__steps_max(&pub->control); steps > 0; steps--) {
+    if (n > SLC__ORDINAL_MAX) return SLC_EXHAUSTED;
+    _Atomic uint64_t *word_at = slc__log_at(&pub->control, n);
+    uint64_t word = atomic_load_explicit(word_at, memory_order_acquire);
+    if (slc__presence(&pub->control, word, n) != SLC__ABSENT) {
+      uint64_t tail = atomic_load_explicit(&pub->control.page->tail, memory_order_relaxed);
+      n = tail > n + 1 && tail <= SLC__ORDINAL_MAX ? tail : n + 1;
+      continue;
+    }
+    /* Evictions go in order and the log has at least as many words as there are slots, so what was here a lap ago
+     * has gone. */
+    if (word != 0 && !slc__log_is_evicted(word)) return SLC_CORRUPT;
+    atomic_store_explicit(&pub->control.own[slot], slc__own_at(pub->id, n), memory_order_release);
+    atomic_store_explicit(&prefix->seq, SLC__SEQ_PENDING | (n + 1), memory_order_release);
+    if (atomic_compare_exchange_strong_explicit(word_at, &word,
+                                                slc__log_present(slc__lap_of(&pub->control, n), slot),
+                                                memory_order_seq_cst, memory_order_relaxed)) {
+      *ret_n = n;
+      return SLC_OK;
+    }
+  }
+  return SLC_CORRUPT;
+}
+
+/* The fast path's announcement.  It fails when the message has been evicted meanwhile: then the slot is another's. */
+static void announce(struct slc__prefix *prefix, uint64_t n) {
+  uint64_t pending = SLC__SEQ_PENDING | (n + 1);
+  atomic_compare_exchange_strong_explicit(&prefix->seq, &pending, n + 1, memory_order_release, memory_order_relaxed);
+}
+
+static void ring_doorbells(struct slc__pub *pub, uint32_t table, uint64_t bell) {
+  for (uint32_t i = 0; i < pub->membership->doorbell_count; i++) {
+    const struct slc__scan_doorbell *doorbell = &pub->membership->doorbells[i];
+    if (doorbell->table != table) continue;
+    const struct slc__hold_line *line = slc__table_line(pub->membership->tables[table].table, doorbell->line);
+    if (atomic_load_explicit(&line->armed, memory_order_seq_cst) != bell) continue;
+    /* Full: then it is readable already.  Gone: its owner is. */
+    send(doorbell->fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    count(&pub->line->wakes, 1);
+  }
+}
+
+/* After the log's compare-and-swap.  One look per hold table; nothing else while nobody sleeps. */
+static void ring(struct slc__pub *pub) {
+  membership_is_current(pub);
+  for (uint32_t t = 0; t < pub->membership->table_count; t++) {
+    const struct slc__scan_table *table = &pub->membership->tables[t];
+    if (__builtin_expect(!slc__gate_is_armed(&table->table->armed, &table->bell->bell), 1)) continue;
+    uint64_t bell = atomic_load_explicit(&table->bell->bell, memory_order_seq_cst);
+    slc__gate_ring(&table->bell->bell);
+    count(&pub->line->wakes, 1);
+    ring_doorbells(pub, t, bell);
+  }
+}
+
+int slc__pub_publish(struct slc__pub *pub, uint32_t slot, uint64_t size, bool in_prefix, uint64_t timestamp,
+                     uint64_t *ret_ordinal) {
+  struct slc__prefix *prefix = slc__buffers_prefix(&pub->buffers, slot);
+  write_prefix(pub, prefix, size, in_prefix, timestamp);
+  uint64_t n;
+  int status = enter_log(pub, slot, prefix, &n);
+  if (__builtin_expect(status != SLC_OK, 0)) {
+    uint64_t own = atomic_load_explicit(&pub->control.own[slot], memory_order_relaxed);
+    atomic_store_explicit(&pub->control.own[slot], slc__own_owned(pub->id, slc__own_ordinal(own)),
+                          memory_order_release);
+    return status;
+  }
+  announce(prefix, n);
+  slc__raise(&pub->control.page->tail, n + 1, memory_order_release);
+  ring(pub);
+  count(&pub->line->messages, 1);
+  count(&pub->line->bytes, size);
+  /* One slot stays in hand, the one that the next message's announcement has named. */
+  if (pub->free_count <= 1) refill(pub);
+  *ret_ordinal = n;
+  return SLC_OK;
+}
+
+/* ---- waiting for a slot ---- */
+
+static bool spin_for_slot(struct slc__pub *pub, int64_t until) {
+  do {
+    for (int i = 0; i < 16; i++) slc__pause();
+    if (pub->free_count > 0) return true;
+    refill(pub);
+    if (pub->free_count > 0) return true;
+  } while (slc__clock_ns() < until);
+  return false;
+}
+
+static uint32_t arm_all(struct slc__pub *pub, struct slc__gate_wait *waits) {
+  uint32_t n = 0;
+  for (uint32_t t = 0; t < pub->membership->table_count && n < SLC__GATE_SLEEP_MAX; t++, n++) {
+    const struct slc__scan_table *table = &pub->membership->tables[t];
+    waits[n].bell = &table->table->released;
+    waits[n].value = slc__gate_arm(&table->bell->waiting, &table->table->released);
+  }
+  return n;
+}
+
+int slc__pub_wait(struct slc__pub *pub, int64_t deadline, int64_t spin_ns) {
+  if (pub->free_count > 0 || refill_for_loan(pub)) return SLC_OK;
+  if (spin_ns > 0) {
+    int64_t until = slc__deadline_after(spin_ns);
+    if (spin_for_slot(pub, until < deadline ? until : deadline)) return SLC_OK;
+  }
+  struct slc__gate_wait waits[SLC__GATE_SLEEP_MAX];
+  for (;;) {
+    uint32_t n = arm_all(pub, waits);
+    if (refill_for_loan(pub)) return SLC_OK;
+    int64_t now = slc__clock_ns();
+    if (now >= deadline) return SLC_TIMED_OUT;
+    int64_t slice = now + WAIT_SLICE_NS;
+    slc__gate_sleep_any(waits, n, slice < deadline ? slice : deadline);
+  }
+}
