@@ -52,6 +52,18 @@ static void set_next(struct slc__sub *sub, uint64_t next) {
   atomic_store_explicit(&sub->line->cursor, next, memory_order_release);
 }
 
+/* Tells waiting publishers that something may be evicted or reused now; after a seq_cst store or fence. */
+static void tell_publishers(struct slc__sub *sub) {
+  if (slc__gate_is_armed(&sub->bell->waiting, &sub->table->released)) slc__gate_ring(&sub->table->released);
+}
+
+/* The cursor has jumped: what lay between may be evicted at once. */
+static void tell_of_jump(struct slc__sub *sub) {
+  if (!sub->ring_on_release) return;
+  atomic_thread_fence(memory_order_seq_cst);
+  tell_publishers(sub);
+}
+
 void slc__sub_init(struct slc__sub *sub, const struct slc__control *control, const struct slc__buffers *buffers,
                    struct slc__table_page *table, struct slc__bell_page *bell, uint32_t line, uint32_t max_holds,
                    enum slc__start start) {
@@ -69,6 +81,7 @@ void slc__sub_init(struct slc__sub *sub, const struct slc__control *control, con
   } else {
     set_next(sub, first_absent(sub, hint(&control->page->tail)));
   }
+  tell_of_jump(sub);
 }
 
 /* ---- holding ---- */
@@ -193,11 +206,6 @@ int slc__sub_take(struct slc__sub *sub, struct slc__taken *ret) {
   return take_logged(sub, hold, ret);
 }
 
-/* Tells waiting publishers that something may be evicted or reused now. */
-static void tell_publishers(struct slc__sub *sub) {
-  if (slc__gate_is_armed(&sub->bell->waiting, &sub->table->released)) slc__gate_ring(&sub->table->released);
-}
-
 int slc__sub_take_newest(struct slc__sub *sub, struct slc__taken *ret) {
   if (sub->held == sub->max_holds) return no_hold_left(sub);
   uint32_t hold = find_unused_hold(sub);
@@ -209,11 +217,7 @@ int slc__sub_take_newest(struct slc__sub *sub, struct slc__taken *ret) {
     uint32_t slot = slc__log_slot(word);
     if (slot >= sub->control.geometry.slots || !hold_logged(sub, n, word, hold)) continue;
     int status = accept(sub, n, slot, hold, ret);
-    if (sub->ring_on_release && n > first) {
-      /* The cursor has jumped: what lay between may be reused at once. */
-      atomic_thread_fence(memory_order_seq_cst);
-      tell_publishers(sub);
-    }
+    if (n > first) tell_of_jump(sub);
     return status;
   }
   return slc__sub_take(sub, ret); /* all between is gone: the ordinary way counts and goes on */
