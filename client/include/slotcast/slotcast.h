@@ -38,7 +38,7 @@ extern "C" {
 #define SLC_VERSION_MAJOR 0
 #define SLC_VERSION_MINOR 1
 #define SLC_VERSION_PATCH 0
-#define SLC_VERSION "0.1.0"
+#define SLC_VERSION_STRING "0.1.0"
 
 #define SLC_WAIT_FOREVER INT64_C(-1)
 #define SLC_SPIN_FOREVER INT64_MAX   /* spin_ns: never sleep */

@@ -1,0 +1,324 @@
+/* One SEQPACKET socket, read by whoever needs it.
+ *
+ * Invariants:
+ *   - `lock` is held only for work that does not wait, so a publisher's data path may take it.  A thread that waits for
+ *     an answer waits in poll with no lock but request_lock, which nobody on the data path takes.
+ *   - An answer is consumed where it is read, before the next datagram is: what the broker pushes to a new user right
+ *     after its answer is never met by a handle that does not exist yet.
+ *   - A user that the broker opened for us and that we can't use is given back at once.
+ *   - After a protocol error nothing is read any more; the data path goes on.
+ *
+ * Another thread may read the very answer that a poll waits for; then poll may go to sleep again with nothing left to
+ * read.  So polls go in slices.
+ * Threads: any. */
+#include "connection.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "publisher.h"
+#include "subscriber.h"
+
+#define ANSWER_SLICE_NS (10 * INT64_C(1000000))
+#define IN_FLIGHT_TRIES 100       /* sends refused for descriptors in flight, a millisecond apart */
+#define SERIAL_NOBODY UINT64_MAX  /* of requests whose answer nobody wants */
+
+struct slc__request {
+  uint64_t serial;
+  slc__answer_fn answer;
+  void *ctx;
+  bool answered;
+  int status;
+  char *detail; /* of a failed answer: its sentence was made in the thread that read it */
+};
+
+/* ---- the end of a connection ------------------------------------------------------------------------------------ */
+
+/* Nothing more comes from the broker; `why` (may be NULL) is for those who ask for something. */
+static void lose(slc_client *client, const char *why) {
+  if (atomic_load(&client->gone)) return;
+  client->why_gone = why != NULL ? strdup(why) : NULL;
+  shutdown(client->fd, SHUT_RDWR);
+  atomic_store(&client->gone, true);
+}
+
+static int gone_locked(const slc_client *client) {
+  if (client->why_gone != NULL)
+    return slc__fail(SLC_BROKER_GONE, "the connection to the broker at %s has ended: %s", client->socket_path,
+                     client->why_gone);
+  return slc__fail(SLC_BROKER_GONE, "the broker at %s has gone: what is open goes on, nothing new can be opened",
+                   client->socket_path);
+}
+
+int slc__connection_gone(slc_client *client) {
+  pthread_mutex_lock(&client->lock);
+  int status = gone_locked(client);
+  pthread_mutex_unlock(&client->lock);
+  return status;
+}
+
+/* ---- receiving -------------------------------------------------------------------------------------------------- */
+
+/* The user that an answer opened; 0: none. */
+static uint64_t user_opened(const Slotcast__Message *message) {
+  switch (message->body_case) {
+  case SLOTCAST__MESSAGE__BODY_PUBLISHER_OPENED: return message->publisher_opened->user;
+  case SLOTCAST__MESSAGE__BODY_SUBSCRIBER_OPENED: return message->subscriber_opened->user;
+  default: return 0;
+  }
+}
+
+/* Without waiting for the answer: this runs where nothing may wait.  Where the broker's queue is full the user stays
+ * until this client goes. */
+static void give_back(slc_client *client, uint64_t user) {
+  Slotcast__CloseUser body = SLOTCAST__CLOSE_USER__INIT;
+  body.user = user;
+  Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
+  message.serial = SERIAL_NOBODY;
+  message.body_case = SLOTCAST__MESSAGE__BODY_CLOSE_USER;
+  message.close_user = &body;
+  uint8_t bytes[64];
+  size_t size;
+  if (slc__codec_encode(&message, bytes, sizeof bytes, &size) == 0)
+    slc__net_send(client->fd, bytes, size, NULL, 0, MSG_DONTWAIT);
+}
+
+static int refusal_status(const Slotcast__Refusal *refusal) {
+  if (refusal->status >= 0) return slc__fail(SLC_PROTOCOL, "the broker refused with status %d", refusal->status);
+  if (refusal->text == NULL || refusal->text[0] == '\0')
+    return slc__fail(refusal->status, "%s", slc__status_text(refusal->status));
+  return slc__fail(refusal->status, "%s", refusal->text);
+}
+
+static int answer_consume(const struct slc__request *request, struct slc__received *received) {
+  if (received->message->body_case == SLOTCAST__MESSAGE__BODY_REFUSAL)
+    return refusal_status(received->message->refusal);
+  int status = request->answer(request->ctx, received);
+  return status != 0 ? status : slc__received_finish(received);
+}
+
+static void answer_dispatch(slc_client *client, struct slc__received *received) {
+  struct slc__request *request = client->waiting;
+  uint64_t user = user_opened(received->message);
+  if (request == NULL || request->answered || request->serial != received->message->serial) {
+    if (user != 0) give_back(client, user); /* whoever asked has given up */
+    return;
+  }
+  request->answered = true;
+  request->status = answer_consume(request, received);
+  if (request->status == 0) return;
+  request->detail = strdup(slc__error_detail());
+  if (user != 0) give_back(client, user);
+}
+
+/* A push that can't be used ends the connection: without it the membership of a publisher would have a hole. */
+static int push_dispatch(slc_client *client, struct slc__received *received) {
+  switch (received->message->body_case) {
+  case SLOTCAST__MESSAGE__BODY_MEMBERSHIP: return slc__publisher_pushed(client, received);
+  case SLOTCAST__MESSAGE__BODY_SUBSCRIBER_ATTACHED: return slc__subscriber_pushed(client, received);
+  case SLOTCAST__MESSAGE__BODY_REFUSAL: return refusal_status(received->message->refusal);
+  default: return slc__fail(SLC_PROTOCOL, "the broker pushed a message of kind %d", (int)received->message->body_case);
+  }
+}
+
+static int datagram_dispatch(slc_client *client, size_t size, struct slc__fds *fds) {
+  Slotcast__Message *message = NULL;
+  int status = slc__codec_decode(client->receive_buffer, size, fds->count, &message);
+  if (status != 0) return status;
+  struct slc__received received = {.message = message, .fds = fds, .origin = &client->origin};
+  if (message->serial != 0)
+    answer_dispatch(client, &received);
+  else
+    status = push_dispatch(client, &received);
+  slc__codec_free(message);
+  return status;
+}
+
+/* One datagram.  0: dispatched.  Else there is nothing more to read now. */
+static int datagram_next(slc_client *client) {
+  SLC__CLEANUP(slc__fds_deinit) struct slc__fds fds;
+  slc__fds_init(&fds);
+  size_t size = 0;
+  int status =
+      slc__net_receive(client->fd, client->receive_buffer, SLC__NET_DATAGRAM_MAX, &size, &fds, MSG_DONTWAIT);
+  if (status == SLC__NET_AGAIN || status == SLC_NO_DESCRIPTORS) return status; /* nothing was consumed */
+  if (status == SLC__NET_CLOSED) {
+    lose(client, NULL);
+    return status;
+  }
+  if (status == 0) status = datagram_dispatch(client, size, &fds);
+  if (status != 0) lose(client, slc__error_detail());
+  return status;
+}
+
+void slc__connection_drain(slc_client *client) {
+  while (!atomic_load(&client->gone) && datagram_next(client) == 0) {}
+}
+
+void slc__connection_visit(slc_client *client) {
+  pthread_mutex_lock(&client->lock);
+  slc__connection_drain(client);
+  pthread_mutex_unlock(&client->lock);
+}
+
+void slc__connection_wait(slc_client *client, int64_t deadline, int64_t slice_ns) {
+  int64_t now = slc__clock_ns();
+  int64_t until = deadline - now < slice_ns ? deadline : now + slice_ns;
+  if (until <= now) return;
+  struct pollfd poll_socket = {.fd = client->fd, .events = POLLIN};
+  struct timespec timeout = slc__clock_timespec(until - now);
+  ppoll(&poll_socket, 1, &timeout, NULL);
+}
+
+/* ---- requests --------------------------------------------------------------------------------------------------- */
+
+/* Encodes, and looks at the result as the broker will: a string that it would refuse is the caller's error, and not
+ * worth the connection. */
+static int request_encode(slc_client *client, const Slotcast__Message *message, size_t fd_count, size_t *ret_size) {
+  size_t size;
+  int status = slc__codec_encode(message, client->send_buffer, SLC__CODEC_MESSAGE_MAX, &size);
+  if (status != 0) return status;
+  Slotcast__Message *copy = NULL;
+  status = slc__codec_decode(client->send_buffer, size, fd_count, &copy);
+  slc__codec_free(copy);
+  if (status == SLC_PROTOCOL) return slc__fail(SLC_INVALID, "%s", slc__error_detail());
+  if (status != 0) return status;
+  *ret_size = size;
+  return 0;
+}
+
+/* Waits while the broker's queue is full; a limit on descriptors in flight may be another process's doing, so that is
+ * tried for a while only. */
+static int request_send(slc_client *client, size_t size, const int *fds, size_t fd_count) {
+  for (int refused = 0; refused < IN_FLIGHT_TRIES;) {
+    int status = slc__net_send(client->fd, client->send_buffer, size, fds, fd_count, MSG_DONTWAIT);
+    if (status == SLC__NET_CLOSED) {
+      slc__connection_visit(client); /* the broker may have said why */
+      return slc__connection_gone(client);
+    }
+    if (status != SLC__NET_AGAIN) return status;
+    struct pollfd poll_socket = {.fd = client->fd, .events = POLLOUT};
+    if (poll(&poll_socket, 1, -1) > 0 && fd_count > 0) {
+      poll(NULL, 0, 1);
+      refused++;
+    }
+  }
+  return slc__fail(SLC_LIMIT, "too many descriptors are in flight: raise RLIMIT_NOFILE, or try again");
+}
+
+/* 0: answered.  Else the answer will not come, or can't be received: whoever reads it later drops it. */
+static int request_await(slc_client *client, struct slc__request *request) {
+  for (;;) {
+    pthread_mutex_lock(&client->lock);
+    slc__connection_drain(client);
+    bool answered = request->answered;
+    int status = !answered && atomic_load(&client->gone) ? gone_locked(client) : 0;
+    pthread_mutex_unlock(&client->lock);
+    if (answered || status != 0) return status;
+    if (!slc__net_descriptors_free(SLC__NET_DESCRIPTORS_MAX + 1))
+      return slc__fail(SLC_NO_DESCRIPTORS, "the broker's answer needs up to %d free descriptors: raise the limit",
+                       SLC__NET_DESCRIPTORS_MAX + 1);
+    slc__connection_wait(client, SLC__DEADLINE_NEVER, ANSWER_SLICE_NS);
+  }
+}
+
+static void request_set(slc_client *client, struct slc__request *request) {
+  pthread_mutex_lock(&client->lock);
+  client->waiting = request;
+  pthread_mutex_unlock(&client->lock);
+}
+
+/* Entered with request_lock held. */
+static int request_exchange(slc_client *client, Slotcast__Message *message, const int *fds, size_t fd_count,
+                            struct slc__request *request) {
+  if (atomic_load(&client->gone)) return slc__connection_gone(client);
+  if (!slc__net_descriptors_free(SLC__NET_DESCRIPTORS_MAX + 1))
+    return slc__fail(SLC_NO_DESCRIPTORS, "the broker's answer needs up to %d free descriptors: raise the limit",
+                     SLC__NET_DESCRIPTORS_MAX + 1);
+  message->serial = request->serial = ++client->serial;
+  size_t size;
+  int status = request_encode(client, message, fd_count, &size);
+  if (status != 0) return status;
+  request_set(client, request);
+  status = request_send(client, size, fds, fd_count);
+  if (status == 0) status = request_await(client, request);
+  request_set(client, NULL);
+  /* Another thread may have read the answer just when this one gave up: then it counts. */
+  if (request->answered) status = request->status;
+  if (request->answered && status != 0)
+    status = slc__fail(status, "%s", request->detail != NULL ? request->detail : "out of memory");
+  free(request->detail);
+  return status;
+}
+
+int slc__request(slc_client *client, Slotcast__Message *message, int fd, slc__answer_fn answer, void *ctx) {
+  struct slc__request request = {.answer = answer, .ctx = ctx};
+  Slotcast__Descriptor entry = SLOTCAST__DESCRIPTOR__INIT;
+  Slotcast__Descriptor *manifest[] = {&entry};
+  size_t fd_count = fd >= 0 ? 1 : 0;
+  if (fd_count > 0) { /* the one kind of descriptor that clients send */
+    entry.kind = SLOTCAST__DESCRIPTOR_KIND__DOORBELL;
+    entry.writable = 1;
+    message->n_descriptors = fd_count;
+    message->descriptors = manifest;
+  }
+  pthread_mutex_lock(&client->request_lock);
+  int status = request_exchange(client, message, &fd, fd_count, &request);
+  pthread_mutex_unlock(&client->request_lock);
+  return status;
+}
+
+int slc__answer_unexpected(const struct slc__received *received) {
+  return slc__fail(SLC_PROTOCOL, "the broker answered with a message of kind %d", (int)received->message->body_case);
+}
+
+static int answer_done(void *ctx, struct slc__received *received) {
+  (void)ctx;
+  return received->message->body_case == SLOTCAST__MESSAGE__BODY_DONE ? 0 : slc__answer_unexpected(received);
+}
+
+int slc__request_done(slc_client *client, Slotcast__Message *message, int fd) {
+  return slc__request(client, message, fd, answer_done, NULL);
+}
+
+int slc__request_close_user(slc_client *client, uint64_t user) {
+  Slotcast__CloseUser body = SLOTCAST__CLOSE_USER__INIT;
+  body.user = user;
+  Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
+  message.body_case = SLOTCAST__MESSAGE__BODY_CLOSE_USER;
+  message.close_user = &body;
+  return slc__request_done(client, &message, -1);
+}
+
+/* ---- opening and closing ---------------------------------------------------------------------------------------- */
+
+int slc__connection_open(slc_client *client, const char *path) {
+  client->fd = -1;
+  pthread_mutex_init(&client->request_lock, NULL);
+  pthread_mutex_init(&client->lock, NULL);
+  client->socket_path = strdup(path);
+  client->send_buffer = malloc(SLC__CODEC_MESSAGE_MAX);
+  client->receive_buffer = malloc(SLC__NET_DATAGRAM_MAX);
+  if (client->socket_path == NULL || client->send_buffer == NULL || client->receive_buffer == NULL)
+    return slc__fail(SLC_NO_MEMORY, "no memory for a client");
+  return slc__net_connect(path, &client->fd);
+}
+
+void slc__connection_close(slc_client *client) {
+  slc__fd_close(&client->fd);
+  free(client->receive_buffer);
+  free(client->send_buffer);
+  free(client->why_gone);
+  free(client->socket_path);
+  /* A forked child may have copied a mutex while another thread held it: those are left alone. */
+  if (client->guard.word != NULL && !slc__guard_forked(&client->guard)) {
+    pthread_mutex_destroy(&client->request_lock);
+    pthread_mutex_destroy(&client->lock);
+  }
+}

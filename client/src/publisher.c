@@ -1,0 +1,385 @@
+/* Publishers: the thin public side of struct slc__pub.
+ *
+ * Invariants:
+ *   - loan, publish, discard and send take no lock, allocate nothing and make no system call of their own.
+ *   - A loan is known by its token: index into the loan table and a count that grows each time an entry is given back, so
+ *     a stale one is refused and never obeyed.
+ *   - The slot log sees only whole membership sets, exchanged in the publisher's own thread (sync).
+ * Threads: one at a time per handle; slc__publisher_pushed from any thread, under the client's lock. */
+#include "publisher.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "membership.h"
+#include "settings.h"
+#include "shm/slotlog.h"
+
+#define WAIT_SLICE_NS (50 * INT64_C(1000000)) /* between two looks at what the broker pushed */
+#define OPEN_SLICE_NS (10 * INT64_C(1000000)) /* between two looks for the rest of a membership */
+
+struct loan_entry {
+  uint64_t capacity; /* 0: not on loan */
+  uint32_t slot;
+  uint32_t token;
+  bool in_prefix;
+};
+
+struct slc_publisher {
+  struct slc__guard guard;
+  struct slc__pub pub;
+  uint64_t slot_size;
+  struct loan_entry *loans;
+  uint32_t *idle_loans; /* stack of the indices not on loan */
+  uint32_t idle_count;
+  uint32_t max_loans;
+  uint32_t token_step; /* a power of two >= max_loans */
+  bool has_timestamp;
+  bool pub_ready; /* `pub` has been made */
+  int64_t spin_ns;
+
+  struct slc__control control;
+  struct slc__buffers buffers;
+  struct slc__mapping control_mapping, buffers_mapping;
+  slc_client *client;
+  uint64_t user;
+  uint32_t id;
+  uint32_t batch;
+  struct slc__members members; /* under the client's lock */
+  bool listed;                 /* under the client's lock */
+  slc_publisher *next;         /* under the client's lock */
+};
+
+/* ---- what the broker says --------------------------------------------------------------------------------------- */
+
+static slc_publisher *publisher_find(const slc_client *client, uint64_t user) {
+  slc_publisher *publisher = client->publishers;
+  while (publisher != NULL && publisher->user != user) publisher = publisher->next;
+  return publisher;
+}
+
+int slc__publisher_pushed(slc_client *client, struct slc__received *received) {
+  const Slotcast__Membership *page = received->message->membership;
+  slc_publisher *publisher = publisher_find(client, page->user);
+  if (publisher == NULL) return 0;
+  int status = slc__members_page(&publisher->members, page, received);
+  return status != 0 ? status : slc__received_finish(received);
+}
+
+/* The slot log's wish for a newer membership: takes what has come, without waiting. */
+static bool sync_membership(void *ctx, uint64_t epoch) {
+  slc_publisher *publisher = ctx;
+  slc_client *client = publisher->client;
+  struct slc__member_set *old = NULL;
+  const struct slc__membership *view = NULL;
+  pthread_mutex_lock(&client->lock);
+  if (slc__members_pending(&publisher->members) < epoch) slc__connection_drain(client);
+  if (slc__members_pending(&publisher->members) != 0) view = slc__members_adopt(&publisher->members, &old);
+  if (view != NULL) slc__pub_set_membership(&publisher->pub, view);
+  slc__member_set_free(old);
+  pthread_mutex_unlock(&client->lock);
+  return view != NULL;
+}
+
+/* ---- opening ---------------------------------------------------------------------------------------------------- */
+
+static int loans_make(slc_publisher *publisher, uint32_t max_loans) {
+  uint32_t step = 1;
+  while (step < max_loans) step *= 2;
+  publisher->loans = calloc(max_loans, sizeof *publisher->loans);
+  publisher->idle_loans = calloc(max_loans, sizeof *publisher->idle_loans);
+  if (publisher->loans == NULL || publisher->idle_loans == NULL)
+    return slc__fail(SLC_NO_MEMORY, "no memory for %u loans", max_loans);
+  for (uint32_t i = 0; i < max_loans; i++) {
+    publisher->loans[i].token = step + i;
+    publisher->idle_loans[i] = max_loans - 1 - i;
+  }
+  publisher->max_loans = publisher->idle_count = max_loans;
+  publisher->token_step = step;
+  return 0;
+}
+
+static int objects_map(slc_publisher *publisher, const struct slc__geometry *shape, struct slc__received *received) {
+  int status = slc__received_map(received, SLC__OBJECT_CONTROL, SLC__READ_WRITE, slc__layout_control_size(shape),
+                                 &publisher->control_mapping);
+  if (status != 0) return status;
+  status = slc__received_map(received, SLC__OBJECT_BUFFERS, SLC__READ_WRITE, slc__layout_buffers_size(shape),
+                             &publisher->buffers_mapping);
+  if (status != 0) return status;
+  slc__control_init(&publisher->control, shape, publisher->control_mapping.base);
+  slc__buffers_init(&publisher->buffers, shape, publisher->buffers_mapping.base);
+  publisher->slot_size = shape->slot_size;
+  return 0;
+}
+
+static int opened_check(const Slotcast__PublisherOpened *opened, const struct slc__geometry *shape) {
+  if (opened->user == 0 || opened->publisher_id == 0 || opened->publisher_id > shape->max_publishers)
+    return slc__fail(SLC_PROTOCOL, "the broker made this publisher number %u of %u", opened->publisher_id,
+                     shape->max_publishers);
+  if (opened->batch == 0 || opened->batch > shape->slots || opened->max_loans == 0 || opened->max_loans > shape->slots)
+    return slc__fail(SLC_PROTOCOL, "the broker admitted %u loans and a batch of %u with %u slots", opened->max_loans,
+                     opened->batch, shape->slots);
+  if (opened->membership == NULL) return slc__fail(SLC_PROTOCOL, "the broker did not say who subscribes");
+  return 0;
+}
+
+/* Under the lock, so that pushes that follow find the publisher. */
+static int publisher_opened(void *ctx, struct slc__received *received) {
+  slc_publisher *publisher = ctx;
+  if (received->message->body_case != SLOTCAST__MESSAGE__BODY_PUBLISHER_OPENED)
+    return slc__answer_unexpected(received);
+  const Slotcast__PublisherOpened *opened = received->message->publisher_opened;
+  struct slc__geometry shape;
+  int status = slc__received_geometry(opened->geometry, &shape);
+  if (status == 0) status = opened_check(opened, &shape);
+  if (status == 0) status = objects_map(publisher, &shape, received);
+  if (status == 0) status = loans_make(publisher, opened->max_loans);
+  if (status == 0) status = slc__members_page(&publisher->members, opened->membership, received);
+  if (status == 0) status = slc__received_finish(received);
+  if (status != 0) return status;
+  publisher->user = opened->user;
+  publisher->id = opened->publisher_id;
+  publisher->batch = opened->batch;
+  publisher->next = publisher->client->publishers;
+  publisher->client->publishers = publisher;
+  publisher->listed = true;
+  return 0;
+}
+
+static int request_open(slc_publisher *publisher, const char *channel, const slc_publisher_options *options) {
+  Slotcast__OpenPublisher body = SLOTCAST__OPEN_PUBLISHER__INIT;
+  body.channel = (char *)(uintptr_t)channel;
+  if (options->type != NULL) body.type = (char *)(uintptr_t)options->type;
+  body.slots = options->slots;
+  body.slot_size = options->slot_size;
+  body.max_loans = options->max_loans;
+  body.max_publishers = options->max_publishers;
+  body.reliable = options->reliable != 0;
+  Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
+  message.body_case = SLOTCAST__MESSAGE__BODY_OPEN_PUBLISHER;
+  message.open_publisher = &body;
+  return slc__request(publisher->client, &message, -1, publisher_opened, publisher);
+}
+
+/* The first membership may have more pages than the answer could carry. */
+static int first_membership(slc_publisher *publisher, const struct slc__membership **ret_view) {
+  slc_client *client = publisher->client;
+  for (;;) {
+    struct slc__member_set *none = NULL;
+    const struct slc__membership *view = NULL;
+    pthread_mutex_lock(&client->lock);
+    if (slc__members_pending(&publisher->members) == 0) slc__connection_drain(client);
+    if (slc__members_pending(&publisher->members) != 0) view = slc__members_adopt(&publisher->members, &none);
+    pthread_mutex_unlock(&client->lock);
+    if (view != NULL) {
+      *ret_view = view;
+      return 0;
+    }
+    if (atomic_load(&client->gone)) return slc__connection_gone(client);
+    slc__connection_wait(client, SLC__DEADLINE_NEVER, OPEN_SLICE_NS);
+  }
+}
+
+static int publisher_make(slc_publisher *publisher, const char *channel, const slc_publisher_options *options) {
+  publisher->guard = publisher->client->guard;
+  publisher->has_timestamp = !options->no_timestamp;
+  publisher->spin_ns = slc__spin_ns(options->spin_ns);
+  const struct slc__membership *view;
+  int status = request_open(publisher, channel, options);
+  if (status == 0) status = first_membership(publisher, &view);
+  if (status == 0)
+    status = slc__pub_init(&publisher->pub, &publisher->control, &publisher->buffers, publisher->id, publisher->batch,
+                           view, sync_membership, publisher);
+  if (status != 0) return status;
+  publisher->pub_ready = true;
+  return 0;
+}
+
+int slc_publisher_open(slc_client *client, const char *channel, const slc_publisher_options *options,
+                       slc_publisher **ret_publisher) {
+  if (client == NULL || channel == NULL || ret_publisher == NULL)
+    return slc__fail(SLC_INVALID, "slc_publisher_open: client, channel and ret_publisher must be given");
+  if (slc__guard_forked(&client->guard)) return slc__guard_fail();
+  slc_publisher_options chosen = SLC_PUBLISHER_OPTIONS_INIT;
+  int status = slc__settings_copy(&chosen, sizeof chosen, options);
+  if (status == 0) status = slc__channel_name_check(channel);
+  if (status != 0) return status;
+  slc_publisher *publisher = calloc(1, sizeof *publisher);
+  if (publisher == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for a publisher");
+  publisher->client = client;
+  status = publisher_make(publisher, channel, &chosen);
+  if (status != 0) {
+    slc_publisher_close(publisher);
+    return status;
+  }
+  *ret_publisher = publisher;
+  return 0;
+}
+
+/* ---- closing ---------------------------------------------------------------------------------------------------- */
+
+static void publisher_unlist(slc_publisher *publisher) {
+  if (!publisher->listed) return;
+  for (slc_publisher **at = &publisher->client->publishers; *at != NULL; at = &(*at)->next) {
+    if (*at != publisher) continue;
+    *at = publisher->next;
+    break;
+  }
+}
+
+/* Gives back what lies in shared memory, so that nothing is left to repair, then says goodbye. */
+static void publisher_leave(slc_publisher *publisher) {
+  if (publisher->pub_ready) {
+    for (uint32_t i = 0; i < publisher->max_loans; i++)
+      if (publisher->loans[i].capacity != 0) slc__pub_discard(&publisher->pub, publisher->loans[i].slot);
+    slc__pub_leave(&publisher->pub);
+  }
+  if (publisher->listed && !atomic_load(&publisher->client->gone))
+    slc__request_close_user(publisher->client, publisher->user);
+}
+
+static void publisher_unmap(slc_publisher *publisher) {
+  pthread_mutex_lock(&publisher->client->lock);
+  publisher_unlist(publisher);
+  slc__members_deinit(&publisher->members);
+  pthread_mutex_unlock(&publisher->client->lock);
+  slc__mapping_deinit(&publisher->control_mapping);
+  slc__mapping_deinit(&publisher->buffers_mapping);
+}
+
+void slc_publisher_close(slc_publisher *publisher) {
+  if (publisher == NULL) return;
+  bool forked = slc__guard_forked(&publisher->client->guard);
+  if (!forked) publisher_leave(publisher);
+  if (publisher->pub_ready) slc__pub_deinit(&publisher->pub);
+  /* In a forked child the writable mappings are not there, their addresses may be somebody else's by now, and the lock
+   * may have been held by a thread that was not copied: only memory is freed. */
+  if (forked)
+    publisher_unlist(publisher);
+  else
+    publisher_unmap(publisher);
+  free(publisher->idle_loans);
+  free(publisher->loans);
+  free(publisher);
+}
+
+/* ---- the data path ---------------------------------------------------------------------------------------------- */
+
+/* A status of the slot log, with its sentence where it has one. */
+static int log_status(int status) {
+  if (status == SLC_WOULD_BLOCK || status == SLC_TIMED_OUT) return status;
+  return slc__fail(status, "%s", slc__status_text(status));
+}
+
+static struct loan_entry *loan_find(const slc_publisher *publisher, const slc_loan *loan) {
+  uint32_t index = loan->token & (publisher->token_step - 1);
+  if (index >= publisher->max_loans) return NULL;
+  struct loan_entry *entry = &publisher->loans[index];
+  return entry->capacity != 0 && entry->token == loan->token && entry->slot == loan->slot ? entry : NULL;
+}
+
+static void loan_end(slc_publisher *publisher, struct loan_entry *entry) {
+  entry->capacity = 0;
+  entry->token += publisher->token_step;
+  publisher->idle_loans[publisher->idle_count++] = (uint32_t)(entry - publisher->loans);
+}
+
+static int stale(void) {
+  return slc__fail(SLC_STALE, "this loan is not on loan any more: it was published, discarded or never made");
+}
+
+int slc_publisher_loan(slc_publisher *publisher, size_t size, slc_loan *ret_loan) {
+  if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
+  if (size > publisher->slot_size)
+    return slc__fail(SLC_TOO_LARGE, "%zu bytes do not fit into the channel's slots of %ju", size,
+                     (uintmax_t)publisher->slot_size);
+  if (publisher->idle_count == 0)
+    return slc__fail(SLC_LOAN_LIMIT, "all %u loans of this publisher are in use: publish or discard one first",
+                     publisher->max_loans);
+  uint32_t slot;
+  int status = slc__pub_loan(&publisher->pub, &slot);
+  if (status != 0) return log_status(status);
+  uint64_t wanted = size != 0 ? size : publisher->slot_size;
+  struct loan_entry *entry = &publisher->loans[publisher->idle_loans[--publisher->idle_count]];
+  entry->slot = slot;
+  entry->in_prefix = wanted <= SLC__INLINE;
+  entry->capacity =
+      entry->in_prefix && publisher->slot_size > SLC__INLINE ? (uint64_t)SLC__INLINE : publisher->slot_size;
+  ret_loan->data = slc__pub_payload(&publisher->pub, slot, wanted);
+  ret_loan->capacity = (size_t)entry->capacity;
+  ret_loan->slot = slot;
+  ret_loan->token = entry->token;
+  return 0;
+}
+
+int slc_publisher_publish(slc_publisher *publisher, slc_loan *loan, size_t size, uint64_t *ret_ordinal) {
+  if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
+  struct loan_entry *entry = loan_find(publisher, loan);
+  if (entry == NULL) return stale();
+  if (size == 0 || size > entry->capacity)
+    return slc__fail(SLC_INVALID, "a message of %zu bytes can't be published from a loan of %ju", size,
+                     (uintmax_t)entry->capacity);
+  uint64_t timestamp = publisher->has_timestamp ? (uint64_t)slc__clock_ns() : 0;
+  uint64_t ordinal;
+  int status = slc__pub_publish(&publisher->pub, entry->slot, size, entry->in_prefix, timestamp, &ordinal);
+  if (status != 0) return log_status(status);
+  loan_end(publisher, entry);
+  if (ret_ordinal != NULL) *ret_ordinal = ordinal + 1;
+  return 0;
+}
+
+int slc_publisher_discard(slc_publisher *publisher, slc_loan *loan) {
+  if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
+  struct loan_entry *entry = loan_find(publisher, loan);
+  if (entry == NULL) return stale();
+  slc__pub_discard(&publisher->pub, entry->slot);
+  loan_end(publisher, entry);
+  return 0;
+}
+
+int slc_publisher_send(slc_publisher *publisher, const void *data, size_t size, uint64_t *ret_ordinal) {
+  if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
+  if (size == 0) return slc__fail(SLC_INVALID, "a message has at least one byte");
+  slc_loan loan;
+  int status = slc_publisher_loan(publisher, size, &loan);
+  if (status != 0) return status;
+  memcpy(loan.data, data, size);
+  status = slc_publisher_publish(publisher, &loan, size, ret_ordinal);
+  if (status != 0) slc_publisher_discard(publisher, &loan);
+  return status;
+}
+
+/* ---- waiting, statistics ---------------------------------------------------------------------------------------- */
+
+int slc_publisher_wait(slc_publisher *publisher, int64_t timeout_ns) {
+  if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
+  int64_t deadline = slc__deadline_after(timeout_ns);
+  for (;;) {
+    int64_t slice = slc__deadline_after(WAIT_SLICE_NS);
+    int64_t until = slice < deadline ? slice : deadline;
+    int status = slc__pub_wait(&publisher->pub, until, publisher->spin_ns);
+    if (status != SLC_TIMED_OUT) return status == 0 ? 0 : log_status(status);
+    if (until == deadline) return SLC_TIMED_OUT;
+    slc__connection_visit(publisher->client);
+  }
+}
+
+int slc_publisher_stats_get(slc_publisher *publisher, slc_publisher_stats *ret_stats) {
+  if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
+  const struct slc__control_page *page = publisher->control.page;
+  const struct slc__publisher_line *line = publisher->pub.line;
+  slc_publisher_stats stats = {
+      .slots = publisher->control.geometry.slots,
+      .slot_size = publisher->slot_size,
+      .messages = atomic_load_explicit(&line->messages, memory_order_relaxed),
+      .bytes = atomic_load_explicit(&line->bytes, memory_order_relaxed),
+      .would_block = atomic_load_explicit(&line->would_block, memory_order_relaxed),
+      .wakes = atomic_load_explicit(&line->wakes, memory_order_relaxed),
+      .subscribers = atomic_load_explicit(&page->subscribers, memory_order_relaxed),
+      .publishers = atomic_load_explicit(&page->publishers, memory_order_relaxed),
+  };
+  return slc__stats_copy(ret_stats, &stats, sizeof stats);
+}

@@ -1,0 +1,501 @@
+/* Subscribers: the thin public side of struct slc__sub.
+ *
+ * A subscriber that comes before the channel has a shape is opened without one.  When the broker pushes it (whichever
+ * thread reads that), the attachment is kept under the lock, and the subscriber's own thread puts it into use at its next
+ * call.
+ *
+ * The readiness descriptor is an epoll descriptor over the receiving end of a socket pair, whose sending end the
+ * publishers have, and, before the attachment, over the client's socket.  It is readable until take has said EMPTY:
+ * then the pair is emptied and armed again; if something came meanwhile the subscriber rings itself.
+ *
+ * Invariants:
+ *   - take and release take no lock, allocate nothing and make no system call of their own, except take where it says
+ *     EMPTY to a subscriber with a readiness descriptor.
+ *   - A message is known by hold and ordinal, so one that has been released is refused and never obeyed.
+ * Threads: one at a time per handle; slc__subscriber_pushed from any thread, under the client's lock. */
+#include "subscriber.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "settings.h"
+#include "shm/slotlog.h"
+
+#define SLICE_NS SLC__NS_PER_S                         /* of a sleep, while the broker lives */
+#define SLICE_ALONE_NS (50 * INT64_C(1000000))         /* when it is gone: nobody rings for a publisher that dies */
+#define SLICE_UNATTACHED_NS (50 * INT64_C(1000000))    /* another thread may read what this one polls for */
+#define HOLDS_MAX 4096
+
+/* What the broker gives a subscriber once the channel has a shape. */
+struct attachment {
+  struct slc__geometry shape;
+  uint32_t line;
+  uint32_t max_holds;
+  struct slc__mapping control, buffers, table, bell;
+};
+
+struct slc_subscriber {
+  struct slc__guard guard;
+  bool attached; /* `sub` has been made */
+  struct slc__sub sub;
+  uint64_t *held; /* per hold: the ordinal counted from 1; 0: not in use */
+  int bell_fd;    /* receiving end of the pair; -1: no readiness descriptor asked for */
+  int ring_fd;    /* sending end */
+  int epoll_fd;
+  uint32_t seen_publishers; /* as of the last wait */
+  uint64_t seen_joined;
+  int64_t spin_ns;
+  enum slc__start start;
+
+  slc_client *client;
+  uint64_t user;
+  struct attachment attachment; /* under the client's lock until attached */
+  bool attachment_there;        /* under the client's lock */
+  int attachment_status;        /* under the client's lock: why there will be none */
+  char *attachment_detail;
+  bool listed;          /* under the client's lock */
+  slc_subscriber *next; /* under the client's lock */
+};
+
+/* ---- what the broker says --------------------------------------------------------------------------------------- */
+
+static void attachment_deinit(struct attachment *attachment) {
+  slc__mapping_deinit(&attachment->control);
+  slc__mapping_deinit(&attachment->buffers);
+  slc__mapping_deinit(&attachment->table);
+  slc__mapping_deinit(&attachment->bell);
+}
+
+static int line_check(const struct attachment *attachment) {
+  uint32_t lines = slc__layout_table_lines(attachment->table.size);
+  if (attachment->max_holds == 0 || attachment->max_holds > HOLDS_MAX)
+    return slc__fail(SLC_PROTOCOL, "the broker admitted %u holds", attachment->max_holds);
+  uint32_t wanted = slc__layout_lines_for(attachment->max_holds);
+  if (attachment->line >= lines || wanted > lines - attachment->line)
+    return slc__fail(SLC_PROTOCOL, "the broker gave line %u of a hold table of %u", attachment->line, lines);
+  return 0;
+}
+
+/* Everything or nothing. */
+static int attachment_receive(const Slotcast__Geometry *geometry, uint32_t line, uint32_t max_holds,
+                              struct slc__received *received, struct attachment *ret_attachment) {
+  SLC__CLEANUP(attachment_deinit) struct attachment fresh = {.line = line, .max_holds = max_holds};
+  int status = slc__received_geometry(geometry, &fresh.shape);
+  if (status == 0)
+    status = slc__received_map(received, SLC__OBJECT_CONTROL, SLC__READ_ONLY, slc__layout_control_size(&fresh.shape),
+                               &fresh.control);
+  if (status == 0)
+    status = slc__received_map(received, SLC__OBJECT_BUFFERS, SLC__READ_ONLY, slc__layout_buffers_size(&fresh.shape),
+                               &fresh.buffers);
+  if (status == 0) status = slc__received_map(received, SLC__OBJECT_TABLE, SLC__READ_WRITE, 0, &fresh.table);
+  if (status == 0)
+    status = slc__received_map(received, SLC__OBJECT_BELL, SLC__READ_ONLY, slc__layout_bell_size(), &fresh.bell);
+  if (status == 0) status = line_check(&fresh);
+  if (status == 0) status = slc__received_finish(received);
+  if (status != 0) return status;
+  *ret_attachment = fresh;
+  fresh = (struct attachment){0};
+  return 0;
+}
+
+/* Makes the readiness descriptor readable.  A full socket is readable already. */
+static void ring_self(const slc_subscriber *subscriber) {
+  if (subscriber->ring_fd >= 0) send(subscriber->ring_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static void doorbell_empty(const slc_subscriber *subscriber) {
+  uint8_t rung[8];
+  while (recv(subscriber->bell_fd, rung, sizeof rung, MSG_DONTWAIT) > 0) {}
+}
+
+static slc_subscriber *subscriber_find(const slc_client *client, uint64_t user) {
+  slc_subscriber *subscriber = client->subscribers;
+  while (subscriber != NULL && subscriber->user != user) subscriber = subscriber->next;
+  return subscriber;
+}
+
+/* A failure is the subscriber's, told at its next call; the connection is as good as before. */
+int slc__subscriber_pushed(slc_client *client, struct slc__received *received) {
+  const Slotcast__SubscriberAttached *push = received->message->subscriber_attached;
+  slc_subscriber *subscriber = subscriber_find(client, push->user);
+  if (subscriber == NULL) return 0;
+  if (subscriber->attachment_there)
+    return slc__fail(SLC_PROTOCOL, "the broker attached subscriber %ju twice", (uintmax_t)push->user);
+  int status =
+      attachment_receive(push->geometry, push->line, push->max_holds, received, &subscriber->attachment);
+  if (status == SLC_PROTOCOL) return status;
+  if (status == 0) {
+    subscriber->attachment_there = true;
+  } else {
+    subscriber->attachment_status = status;
+    free(subscriber->attachment_detail);
+    subscriber->attachment_detail = strdup(slc__error_detail());
+  }
+  ring_self(subscriber);
+  return 0;
+}
+
+/* ---- attaching -------------------------------------------------------------------------------------------------- */
+
+static void publishers_note(slc_subscriber *subscriber) {
+  const struct slc__control_page *page = subscriber->sub.control.page;
+  subscriber->seen_publishers = atomic_load_explicit(&page->publishers, memory_order_acquire);
+  subscriber->seen_joined = atomic_load_explicit(&page->publishers_joined, memory_order_acquire);
+}
+
+static bool publishers_changed(slc_subscriber *subscriber) {
+  uint32_t publishers = subscriber->seen_publishers;
+  uint64_t joined = subscriber->seen_joined;
+  publishers_note(subscriber);
+  return publishers != subscriber->seen_publishers || joined != subscriber->seen_joined;
+}
+
+/* From here on the attachment is the subscriber's thread's alone. */
+static int attachment_use(slc_subscriber *subscriber, enum slc__start start) {
+  const struct attachment *attachment = &subscriber->attachment;
+  subscriber->held = calloc(attachment->max_holds, sizeof *subscriber->held);
+  if (subscriber->held == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for %u holds", attachment->max_holds);
+  struct slc__control control;
+  struct slc__buffers buffers;
+  slc__control_init(&control, &attachment->shape, attachment->control.base);
+  slc__buffers_init(&buffers, &attachment->shape, attachment->buffers.base);
+  slc__sub_init(&subscriber->sub, &control, &buffers, attachment->table.base, attachment->bell.base, attachment->line,
+                attachment->max_holds, start);
+  publishers_note(subscriber);
+  subscriber->attached = true;
+  return 0;
+}
+
+/* Looks for the attachment.  The pair is emptied before, so that a ring for what comes later stays. */
+static int attachment_look(slc_subscriber *subscriber) {
+  slc_client *client = subscriber->client;
+  if (subscriber->attachment_there) return 0;
+  if (subscriber->bell_fd >= 0) doorbell_empty(subscriber);
+  slc__connection_drain(client);
+  if (subscriber->attachment_there) return 0;
+  if (subscriber->attachment_status == 0) return SLC_EMPTY;
+  return slc__fail(subscriber->attachment_status, "%s",
+                   subscriber->attachment_detail != NULL ? subscriber->attachment_detail : "out of memory");
+}
+
+/* 0: attached.  SLC_EMPTY: no publisher has come yet. */
+static int attach_try(slc_subscriber *subscriber) {
+  slc_client *client = subscriber->client;
+  pthread_mutex_lock(&client->lock);
+  int status = attachment_look(subscriber);
+  pthread_mutex_unlock(&client->lock);
+  if (status == SLC_EMPTY && atomic_load(&client->gone)) return slc__connection_gone(client);
+  if (status != 0) return status;
+  /* It was here before the first message, so all of them are new to it. */
+  status = attachment_use(subscriber, SLC__START_OLDEST);
+  if (status != 0) return status;
+  if (subscriber->epoll_fd >= 0) {
+    epoll_ctl(subscriber->epoll_fd, EPOLL_CTL_DEL, client->fd, NULL);
+    ring_self(subscriber); /* readable until take has said EMPTY, which arms it */
+  }
+  return 0;
+}
+
+/* ---- opening ---------------------------------------------------------------------------------------------------- */
+
+/* Under the lock, so that pushes that follow find the subscriber. */
+static int subscriber_opened(void *ctx, struct slc__received *received) {
+  slc_subscriber *subscriber = ctx;
+  if (received->message->body_case != SLOTCAST__MESSAGE__BODY_SUBSCRIBER_OPENED)
+    return slc__answer_unexpected(received);
+  const Slotcast__SubscriberOpened *opened = received->message->subscriber_opened;
+  if (opened->user == 0) return slc__fail(SLC_PROTOCOL, "the broker did not say which subscriber this is");
+  int status = opened->attached ? attachment_receive(opened->geometry, opened->line, opened->max_holds, received,
+                                                     &subscriber->attachment)
+                                : slc__received_finish(received);
+  if (status != 0) return status;
+  subscriber->attachment_there = opened->attached;
+  subscriber->user = opened->user;
+  subscriber->next = subscriber->client->subscribers;
+  subscriber->client->subscribers = subscriber;
+  subscriber->listed = true;
+  return 0;
+}
+
+static int request_open(slc_subscriber *subscriber, const char *channel, const slc_subscriber_options *options) {
+  Slotcast__OpenSubscriber body = SLOTCAST__OPEN_SUBSCRIBER__INIT;
+  body.channel = (char *)(uintptr_t)channel;
+  if (options->type != NULL) body.type = (char *)(uintptr_t)options->type;
+  body.max_holds = options->max_holds;
+  body.reliable = options->reliable != 0;
+  Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
+  message.body_case = SLOTCAST__MESSAGE__BODY_OPEN_SUBSCRIBER;
+  message.open_subscriber = &body;
+  return slc__request(subscriber->client, &message, -1, subscriber_opened, subscriber);
+}
+
+static bool attachment_is_there(slc_subscriber *subscriber) {
+  pthread_mutex_lock(&subscriber->client->lock);
+  bool there = subscriber->attachment_there;
+  pthread_mutex_unlock(&subscriber->client->lock);
+  return there;
+}
+
+static int subscriber_make(slc_subscriber *subscriber, const char *channel, const slc_subscriber_options *options) {
+  subscriber->guard = subscriber->client->guard;
+  subscriber->spin_ns = slc__spin_ns(options->spin_ns);
+  subscriber->start = options->start == SLC_START_OLDEST ? SLC__START_OLDEST : SLC__START_NEWEST;
+  int status = request_open(subscriber, channel, options);
+  if (status != 0 || !attachment_is_there(subscriber)) return status;
+  return attachment_use(subscriber, subscriber->start);
+}
+
+static int options_check(const slc_subscriber_options *options) {
+  if (options->start != SLC_START_NEWEST && options->start != SLC_START_OLDEST)
+    return slc__fail(SLC_INVALID, "start is %d, which is no enum slc_start", options->start);
+  if (options->max_holds > HOLDS_MAX)
+    return slc__fail(SLC_INVALID, "max_holds is %u, and may be up to %d", options->max_holds, HOLDS_MAX);
+  return 0;
+}
+
+int slc_subscriber_open(slc_client *client, const char *channel, const slc_subscriber_options *options,
+                        slc_subscriber **ret_subscriber) {
+  if (client == NULL || channel == NULL || ret_subscriber == NULL)
+    return slc__fail(SLC_INVALID, "slc_subscriber_open: client, channel and ret_subscriber must be given");
+  if (slc__guard_forked(&client->guard)) return slc__guard_fail();
+  slc_subscriber_options chosen = SLC_SUBSCRIBER_OPTIONS_INIT;
+  int status = slc__settings_copy(&chosen, sizeof chosen, options);
+  if (status == 0) status = options_check(&chosen);
+  if (status == 0) status = slc__channel_name_check(channel);
+  if (status != 0) return status;
+  slc_subscriber *subscriber = calloc(1, sizeof *subscriber);
+  if (subscriber == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for a subscriber");
+  subscriber->client = client;
+  subscriber->bell_fd = subscriber->ring_fd = subscriber->epoll_fd = -1;
+  status = subscriber_make(subscriber, channel, &chosen);
+  if (status != 0) {
+    slc_subscriber_close(subscriber);
+    return status;
+  }
+  *ret_subscriber = subscriber;
+  return 0;
+}
+
+/* ---- closing ---------------------------------------------------------------------------------------------------- */
+
+static void subscriber_unlist(slc_subscriber *subscriber) {
+  if (!subscriber->listed) return;
+  for (slc_subscriber **at = &subscriber->client->subscribers; *at != NULL; at = &(*at)->next) {
+    if (*at != subscriber) continue;
+    *at = subscriber->next;
+    break;
+  }
+}
+
+/* Gives everything back by itself too: with the broker gone nobody else would, and publishers would wait for ever. */
+static void subscriber_leave(slc_subscriber *subscriber) {
+  if (subscriber->attached) {
+    for (uint32_t hold = 0; subscriber->sub.held > 0 && hold < subscriber->sub.max_holds; hold++)
+      if (subscriber->held[hold] != 0) slc__sub_release(&subscriber->sub, hold);
+  }
+  if (subscriber->attachment_there)
+    slc__line_close(subscriber->attachment.table.base, subscriber->attachment.line, subscriber->attachment.max_holds);
+  if (subscriber->listed && !atomic_load(&subscriber->client->gone))
+    slc__request_close_user(subscriber->client, subscriber->user);
+}
+
+/* Unlisted first: no push finds it any more. */
+static void subscriber_withdraw(slc_subscriber *subscriber) {
+  pthread_mutex_lock(&subscriber->client->lock);
+  subscriber_unlist(subscriber);
+  pthread_mutex_unlock(&subscriber->client->lock);
+}
+
+void slc_subscriber_close(slc_subscriber *subscriber) {
+  if (subscriber == NULL) return;
+  if (slc__guard_forked(&subscriber->client->guard)) {
+    /* The writable mapping is not there, its address may be somebody else's by now, and the lock may have been held by a
+     * thread that was not copied: only memory is freed. */
+    subscriber_unlist(subscriber);
+  } else {
+    subscriber_withdraw(subscriber);
+    subscriber_leave(subscriber);
+    attachment_deinit(&subscriber->attachment);
+  }
+  slc__fd_close(&subscriber->epoll_fd);
+  slc__fd_close(&subscriber->bell_fd);
+  slc__fd_close(&subscriber->ring_fd);
+  free(subscriber->attachment_detail);
+  free(subscriber->held);
+  free(subscriber);
+}
+
+/* ---- the data path ---------------------------------------------------------------------------------------------- */
+
+/* Level truth: nothing to take, so not readable until the next message rings. */
+static void doorbell_rearm(slc_subscriber *subscriber) {
+  doorbell_empty(subscriber);
+  if (!slc__sub_arm(&subscriber->sub)) ring_self(subscriber);
+}
+
+/* The statuses of a take that brought nothing. */
+static int take_nothing(slc_subscriber *subscriber, int status) {
+  if (status != SLC_EMPTY) return slc__fail(status, "%s", slc__status_text(status));
+  if (subscriber->bell_fd >= 0) doorbell_rearm(subscriber);
+  return SLC_EMPTY;
+}
+
+static inline int take_finish(slc_subscriber *subscriber, const struct slc__taken *taken, slc_message *ret_message) {
+  subscriber->held[taken->hold] = taken->ordinal + 1;
+  ret_message->data = taken->payload;
+  ret_message->size = (size_t)taken->size;
+  ret_message->ordinal = taken->ordinal + 1;
+  ret_message->timestamp_ns = taken->timestamp;
+  ret_message->publisher = taken->publisher;
+  ret_message->hold = taken->hold;
+  return 0;
+}
+
+/* Whether the handle may be used; attaches it where that is still to be done. */
+static inline int enter(slc_subscriber *subscriber) {
+  if (slc__guard_forked(&subscriber->guard)) return slc__guard_fail();
+  if (__builtin_expect(!subscriber->attached, 0)) return attach_try(subscriber);
+  return 0;
+}
+
+int slc_subscriber_take(slc_subscriber *subscriber, slc_message *ret_message) {
+  int status = enter(subscriber);
+  if (status != 0) return status;
+  struct slc__taken taken;
+  status = slc__sub_take(&subscriber->sub, &taken);
+  if (status != 0) return take_nothing(subscriber, status);
+  return take_finish(subscriber, &taken, ret_message);
+}
+
+int slc_subscriber_take_newest(slc_subscriber *subscriber, slc_message *ret_message) {
+  int status = enter(subscriber);
+  if (status != 0) return status;
+  struct slc__taken taken;
+  status = slc__sub_take_newest(&subscriber->sub, &taken);
+  if (status != 0) return take_nothing(subscriber, status);
+  return take_finish(subscriber, &taken, ret_message);
+}
+
+int slc_subscriber_release(slc_subscriber *subscriber, slc_message *message) {
+  if (slc__guard_forked(&subscriber->guard)) return slc__guard_fail();
+  bool is_held = subscriber->attached && message->hold < subscriber->sub.max_holds && message->ordinal != 0 &&
+                 subscriber->held[message->hold] == message->ordinal;
+  if (!is_held) return slc__fail(SLC_STALE, "this message is not held any more: it was released, or never taken");
+  subscriber->held[message->hold] = 0;
+  return slc__sub_release(&subscriber->sub, message->hold);
+}
+
+/* ---- waiting ---------------------------------------------------------------------------------------------------- */
+
+/* One slice.  0 when there is something to tell, SLC_TIMED_OUT when not. */
+static int wait_attached(slc_subscriber *subscriber, int64_t deadline) {
+  if (publishers_changed(subscriber)) return 0;
+  int64_t slice = slc__deadline_after(atomic_load(&subscriber->client->gone) ? SLICE_ALONE_NS : SLICE_NS);
+  int status = slc__sub_wait(&subscriber->sub, slice < deadline ? slice : deadline, subscriber->spin_ns);
+  /* A ring without a message is the broker's, for a publisher that came or left, or another subscriber's of the same
+   * table. */
+  if (status == 0 && slc__sub_ready(&subscriber->sub)) return 0;
+  return publishers_changed(subscriber) ? 0 : SLC_TIMED_OUT;
+}
+
+static int wait_unattached(slc_subscriber *subscriber, int64_t deadline) {
+  slc__connection_wait(subscriber->client, deadline, SLICE_UNATTACHED_NS);
+  return SLC_TIMED_OUT;
+}
+
+int slc_subscriber_wait(slc_subscriber *subscriber, int64_t timeout_ns) {
+  int64_t deadline = slc__deadline_after(timeout_ns);
+  for (;;) {
+    int status = enter(subscriber);
+    if (status != 0 && status != SLC_EMPTY) return status;
+    status = status == 0 ? wait_attached(subscriber, deadline) : wait_unattached(subscriber, deadline);
+    if (status != SLC_TIMED_OUT) return status;
+    if (slc__clock_ns() >= deadline) return SLC_TIMED_OUT;
+    if (subscriber->attached && !atomic_load(&subscriber->client->gone)) slc__connection_visit(subscriber->client);
+  }
+}
+
+/* ---- the readiness descriptor ----------------------------------------------------------------------------------- */
+
+static int descriptor_failure(const char *call) {
+  int status = slc__status_of_errno(errno);
+  return slc__fail(status, "%s for a readiness descriptor: %s", call, strerror(errno));
+}
+
+static int epoll_make(const slc_subscriber *subscriber, int bell_fd, int *ret_fd) {
+  SLC__CLEANUP_FD int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+  if (epoll_fd < 0) return descriptor_failure("epoll_create1");
+  struct epoll_event readable = {.events = EPOLLIN};
+  if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, bell_fd, &readable) != 0) return descriptor_failure("epoll_ctl");
+  if (!subscriber->attached && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, subscriber->client->fd, &readable) != 0)
+    return descriptor_failure("epoll_ctl");
+  *ret_fd = slc__fd_take(&epoll_fd);
+  return 0;
+}
+
+static int request_doorbell(const slc_subscriber *subscriber, int ring_fd) {
+  Slotcast__SetDoorbell body = SLOTCAST__SET_DOORBELL__INIT;
+  body.user = subscriber->user;
+  Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
+  message.body_case = SLOTCAST__MESSAGE__BODY_SET_DOORBELL;
+  message.set_doorbell = &body;
+  return slc__request_done(subscriber->client, &message, ring_fd);
+}
+
+static int doorbell_make(slc_subscriber *subscriber) {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
+    return descriptor_failure("socketpair");
+  SLC__CLEANUP_FD int bell_fd = pair[0];
+  SLC__CLEANUP_FD int ring_fd = pair[1];
+  SLC__CLEANUP_FD int epoll_fd = -1;
+  int status = epoll_make(subscriber, bell_fd, &epoll_fd);
+  if (status == 0) status = request_doorbell(subscriber, ring_fd);
+  if (status != 0) return status;
+  pthread_mutex_lock(&subscriber->client->lock); /* another thread may dispatch the attachment, and then rings */
+  subscriber->bell_fd = slc__fd_take(&bell_fd);
+  subscriber->ring_fd = slc__fd_take(&ring_fd);
+  subscriber->epoll_fd = slc__fd_take(&epoll_fd);
+  pthread_mutex_unlock(&subscriber->client->lock);
+  return 0;
+}
+
+int slc_subscriber_fd(slc_subscriber *subscriber, int *ret_fd) {
+  int status = enter(subscriber);
+  if (status != 0 && status != SLC_EMPTY) return status;
+  if (subscriber->epoll_fd < 0) {
+    status = doorbell_make(subscriber);
+    if (status != 0) return status;
+    ring_self(subscriber); /* whether there is something is for the first take to say */
+  }
+  *ret_fd = subscriber->epoll_fd;
+  return 0;
+}
+
+/* ---- statistics ------------------------------------------------------------------------------------------------- */
+
+int slc_subscriber_stats_get(slc_subscriber *subscriber, slc_subscriber_stats *ret_stats) {
+  int status = enter(subscriber);
+  if (status != 0 && status != SLC_EMPTY) return status;
+  slc_subscriber_stats stats = {0};
+  if (subscriber->attached) {
+    const struct slc__sub *sub = &subscriber->sub;
+    const struct slc__control_page *page = sub->control.page;
+    stats.attached = 1;
+    stats.slots = sub->control.geometry.slots;
+    stats.slot_size = sub->control.geometry.slot_size;
+    stats.publishers = atomic_load_explicit(&page->publishers, memory_order_acquire);
+    stats.publishers_joined = atomic_load_explicit(&page->publishers_joined, memory_order_acquire);
+    stats.received = atomic_load_explicit(&sub->line->received, memory_order_relaxed);
+    stats.dropped = sub->dropped;
+    stats.lag = slc__sub_lag(sub);
+  }
+  return slc__stats_copy(ret_stats, &stats, sizeof stats);
+}
