@@ -69,7 +69,9 @@ int slc__fail(int status, const char *format, ...) {
   return status;
 }
 
-const char *slc__error_detail(void) { return detail.text[0] != '\0' ? detail.text : slc__status_text(detail.status); }
+const char *slc__error_detail(void) {
+  return detail.text[0] != '\0' ? detail.text : slc__status_text(detail.status);
+}
 
 void slc__error_clear(void) {
   detail.status = SLC_OK;

@@ -6,7 +6,13 @@
 #include <stdarg.h>
 
 /* The syslog levels that we use. */
-enum slc__log_level { SLC__LOG_ERROR = 3, SLC__LOG_WARNING = 4, SLC__LOG_NOTICE = 5, SLC__LOG_INFO = 6, SLC__LOG_DEBUG = 7 };
+enum slc__log_level {
+  SLC__LOG_ERROR = 3,
+  SLC__LOG_WARNING = 4,
+  SLC__LOG_NOTICE = 5,
+  SLC__LOG_INFO = 6,
+  SLC__LOG_DEBUG = 7
+};
 
 typedef void (*slc__log_fn)(void *ctx, enum slc__log_level level, const char *text);
 
