@@ -1,0 +1,85 @@
+/* Sizes and offsets of everything in shared memory, computed from a channel's shape.  Pure functions; any thread. */
+#include "shm/layout.h"
+
+#include <stdbool.h>
+
+#include "slotcast/status.h"
+
+enum { BATCH_MIN = 2, BATCH_SMALL = 8, BATCH_MAX = 512, TABLE_LINES_MAX = 1 << 20 };
+
+static uint64_t align_up(uint64_t value, uint64_t alignment) {
+  return (value + alignment - 1) / alignment * alignment;
+}
+
+static bool is_power_of_two(uint32_t value) {
+  return value != 0 && (value & (value - 1)) == 0;
+}
+
+/* With these limits no product below overflows: 2^20 slots of at most 2^40 + 192 bytes are less than 2^61. */
+int slc__geometry_check(const struct slc__geometry *g) {
+  if (g->slots < SLC__SLOTS_MIN || g->slots > SLC__SLOTS_MAX) return SLC_INVALID;
+  if (!is_power_of_two(g->log_size) || g->log_size < SLC__LOG_MIN || g->log_size < g->slots) return SLC_INVALID;
+  if (g->log_size > SLC__SLOTS_MAX) return SLC_INVALID;
+  if (g->max_publishers < 1 || g->max_publishers > SLC__PUBLISHERS_MAX) return SLC_INVALID;
+  if (g->reliable > 1) return SLC_INVALID;
+  if (g->slot_size < 1 || g->slot_size > SLC__SLOT_SIZE_MAX) return SLC_INVALID;
+  return SLC_OK;
+}
+
+uint32_t slc__geometry_log_size(uint32_t slots) {
+  uint32_t size = SLC__LOG_MIN;
+  while (size < slots) size *= 2;
+  return size;
+}
+
+/* An eighth of the slots, and of a small channel a quarter: refilling one slot at a time would double the cost of a publish. */
+uint32_t slc__geometry_batch(uint32_t slots) {
+  uint32_t quarter = slots / 4 < BATCH_SMALL ? slots / 4 : BATCH_SMALL;
+  uint32_t batch = slots / 8 > quarter ? slots / 8 : quarter;
+  if (batch < BATCH_MIN) return BATCH_MIN;
+  return batch > BATCH_MAX ? BATCH_MAX : batch;
+}
+
+uint64_t slc__layout_publisher_lines(const struct slc__geometry *g) {
+  (void)g;
+  return sizeof(struct slc__control_page);
+}
+
+uint64_t slc__layout_log(const struct slc__geometry *g) {
+  return slc__layout_publisher_lines(g) + (uint64_t)g->max_publishers * sizeof(struct slc__publisher_line);
+}
+
+uint64_t slc__layout_own(const struct slc__geometry *g) {
+  return align_up(slc__layout_log(g) + (uint64_t)g->log_size * sizeof(uint64_t), SLC__LINE);
+}
+
+uint64_t slc__layout_control_size(const struct slc__geometry *g) {
+  return align_up(slc__layout_own(g) + (uint64_t)g->slots * sizeof(uint64_t), SLC__PAGE);
+}
+
+uint64_t slc__layout_slot_stride(const struct slc__geometry *g) {
+  if (g->slot_size <= SLC__INLINE) return SLC__LINE;
+  return align_up(SLC__PAYLOAD_OFFSET + g->slot_size, SLC__LINE);
+}
+
+uint64_t slc__layout_buffers_size(const struct slc__geometry *g) {
+  return align_up(SLC__BUFFERS_FIRST + slc__layout_slot_stride(g) * g->slots, SLC__PAGE);
+}
+
+uint64_t slc__layout_table_size(uint32_t lines) {
+  return align_up(sizeof(struct slc__table_page) + (uint64_t)lines * sizeof(struct slc__hold_line), SLC__PAGE);
+}
+
+uint32_t slc__layout_table_lines(uint64_t size) {
+  if (size < sizeof(struct slc__table_page)) return 0;
+  uint64_t lines = (size - sizeof(struct slc__table_page)) / sizeof(struct slc__hold_line);
+  return lines > TABLE_LINES_MAX ? TABLE_LINES_MAX : (uint32_t)lines;
+}
+
+uint64_t slc__layout_bell_size(void) {
+  return align_up(sizeof(struct slc__bell_page), SLC__PAGE);
+}
+
+uint32_t slc__layout_lines_for(uint32_t max_holds) {
+  return max_holds <= SLC__LINE_HOLDS ? 1 : (max_holds + SLC__LINE_HOLDS - 1) / SLC__LINE_HOLDS;
+}

@@ -1,0 +1,268 @@
+/* Shared-memory objects: making, naming, sealing, checking, mapping.  See object.h for what each promises.
+ *
+ * An object is never seen by anybody before it has its final size, mode, seals and header.  A received one is checked from
+ * the outside in: what could make an access fail (seals, size, type) before what is written in it.  Any thread. */
+#include "shm/object.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/error.h"
+
+#ifndef MFD_NOEXEC_SEAL /* Linux 6.3 */
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+#define SHM_DIRECTORY "/dev/shm"
+#define SHM_PREFIX "slotcast-"
+#define SESSION_HEX 32
+enum { REQUIRED_SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, OBJECT_MODE = 0600, SHM_NAME_MAX = 96 };
+
+/* ---- names of the shm backend: slotcast-<session>-<serial>, slotcast-<session>.lock ---- */
+
+static void session_hex(const uint8_t session[16], char hex[SESSION_HEX + 1]) {
+  for (int i = 0; i < 16; i++) snprintf(hex + (size_t)2 * (size_t)i, 3, "%02x", session[i]);
+}
+
+static void lock_path(const char *hex, char path[SHM_NAME_MAX]) {
+  snprintf(path, SHM_NAME_MAX, SHM_DIRECTORY "/" SHM_PREFIX "%.32s.lock", hex);
+}
+
+static int shm_open_new(const uint8_t session[16], int *ret_fd) {
+  static _Atomic uint64_t serial;
+  char hex[SESSION_HEX + 1], path[SHM_NAME_MAX];
+  session_hex(session, hex);
+  snprintf(path, sizeof path, SHM_DIRECTORY "/" SHM_PREFIX "%s-%llu", hex,
+           (unsigned long long)atomic_fetch_add_explicit(&serial, 1, memory_order_relaxed));
+  int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, OBJECT_MODE);
+  if (fd < 0) return slc__fail(slc__status_of_errno(errno), "cannot make %s: %s", path, strerror(errno));
+  *ret_fd = fd;
+  return SLC_OK;
+}
+
+static int memfd_open_new(int *ret_fd) {
+  int fd = memfd_create("slotcast", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+  if (fd < 0 && errno == EINVAL) fd = memfd_create("slotcast", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (fd < 0) return slc__fail(slc__status_of_errno(errno), "cannot make a memfd: %s", strerror(errno));
+  *ret_fd = fd;
+  return SLC_OK;
+}
+
+/* ---- making ---- */
+
+/* posix_fallocate and not only ftruncate where it counts: an overcommitted page would be a SIGBUS at the first store. */
+static int set_size(int fd, uint64_t size, bool allocate) {
+  int error = 0;
+  if (ftruncate(fd, (off_t)size) != 0) error = errno;
+  if (error == 0 && allocate) error = posix_fallocate(fd, 0, (off_t)size);
+  if (error == 0) return SLC_OK;
+  int status = error == ENOSPC ? SLC_NO_MEMORY : slc__status_of_errno(error);
+  return slc__fail(status, "cannot get %llu bytes of shared memory: %s", (unsigned long long)size, strerror(error));
+}
+
+static int write_header(int fd, enum slc__object_kind kind, uint64_t size, const uint8_t session[16]) {
+  struct slc__header header = {.magic = SLC__LAYOUT_MAGIC,
+                               .major = SLC__LAYOUT_MAJOR,
+                               .minor = SLC__LAYOUT_MINOR,
+                               .byte_order = SLC__LAYOUT_BYTE_ORDER,
+                               .kind = kind,
+                               .header_size = sizeof header,
+                               .total_size = size,
+                               .ready = 1};
+  memcpy(header.session, session, sizeof header.session);
+  ssize_t written = pwrite(fd, &header, sizeof header, 0);
+  if (written == (ssize_t)sizeof header) return SLC_OK;
+  return slc__fail(SLC_NO_MEMORY, "cannot write to shared memory: %s", strerror(errno));
+}
+
+/* A memfd's inode has mode 0777 or 0666 at birth: with that, any uid could reopen a read-only descriptor writable. */
+static int protect(int fd, enum slc__backend backend) {
+  if (fchmod(fd, OBJECT_MODE) != 0)
+    return slc__fail(SLC_SYSTEM, "cannot set the mode of shared memory: %s", strerror(errno));
+  if (backend == SLC__BACKEND_MEMFD && fcntl(fd, F_ADD_SEALS, REQUIRED_SEALS) != 0)
+    return slc__fail(SLC_SYSTEM, "cannot seal shared memory: %s", strerror(errno));
+  return SLC_OK;
+}
+
+int slc__object_create(enum slc__backend backend, enum slc__object_kind kind, uint64_t size,
+                       const uint8_t session[16], bool allocate, int *ret_fd) {
+  SLC__CLEANUP_FD int fd = -1;
+  int status = backend == SLC__BACKEND_SHM ? shm_open_new(session, &fd) : memfd_open_new(&fd);
+  if (status != SLC_OK) return status;
+  status = set_size(fd, size, allocate || backend == SLC__BACKEND_SHM);
+  if (status == SLC_OK) status = write_header(fd, kind, size, session);
+  if (status == SLC_OK) status = protect(fd, backend);
+  if (status != SLC_OK) {
+    slc__object_unlink(fd);
+    return status;
+  }
+  *ret_fd = slc__fd_take(&fd);
+  return SLC_OK;
+}
+
+void slc__object_unlink(int fd) {
+  char link[64], path[SHM_NAME_MAX];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  ssize_t length = readlink(link, path, sizeof path - 1);
+  if (length <= 0) return;
+  path[length] = '\0';
+  /* A memfd's link is "/memfd:slotcast (deleted)": only our own files in /dev/shm are removed. */
+  static const char prefix[] = SHM_DIRECTORY "/" SHM_PREFIX;
+  if (strncmp(path, prefix, sizeof prefix - 1) == 0) unlink(path);
+}
+
+/* ---- sessions of the shm backend ---- */
+
+int slc__object_session_lock(const uint8_t session[16], int *ret_fd) {
+  char hex[SESSION_HEX + 1], path[SHM_NAME_MAX];
+  session_hex(session, hex);
+  lock_path(hex, path);
+  SLC__CLEANUP_FD int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, OBJECT_MODE);
+  if (fd < 0) return slc__fail(slc__status_of_errno(errno), "cannot make %s: %s", path, strerror(errno));
+  if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    unlink(path);
+    return slc__fail(SLC_SYSTEM, "cannot lock %s: %s", path, strerror(errno));
+  }
+  *ret_fd = slc__fd_take(&fd);
+  return SLC_OK;
+}
+
+void slc__object_session_unlock(const uint8_t session[16], int fd) {
+  char hex[SESSION_HEX + 1], path[SHM_NAME_MAX];
+  session_hex(session, hex);
+  lock_path(hex, path);
+  unlink(path);
+  close(fd);
+}
+
+/* A session lives while its lock is held.  Without a lock file it is dead: the lock is made before the first object. */
+static bool session_is_dead(const char *hex) {
+  char path[SHM_NAME_MAX];
+  lock_path(hex, path);
+  SLC__CLEANUP_FD int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0) return errno == ENOENT;
+  return flock(fd, LOCK_EX | LOCK_NB) == 0;
+}
+
+static bool is_ours(const char *name) {
+  static const char prefix[] = SHM_PREFIX;
+  if (strncmp(name, prefix, sizeof prefix - 1) != 0) return false;
+  return strspn(name + sizeof prefix - 1, "0123456789abcdef") == SESSION_HEX;
+}
+
+/* Objects first, locks last: a lock that goes before its objects would leave them looking newly made. */
+static int sweep_names(DIR *directory, bool locks) {
+  int removed = 0;
+  rewinddir(directory);
+  for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+    if (!is_ours(entry->d_name)) continue;
+    const char *hex = entry->d_name + strlen(SHM_PREFIX);
+    bool is_lock = strcmp(hex + SESSION_HEX, ".lock") == 0;
+    if (is_lock != locks || !session_is_dead(hex)) continue;
+    if (unlinkat(dirfd(directory), entry->d_name, 0) == 0) removed++;
+  }
+  return removed;
+}
+
+int slc__object_sweep(void) {
+  DIR *directory = opendir(SHM_DIRECTORY);
+  if (directory == NULL) return 0;
+  int removed = sweep_names(directory, false) + sweep_names(directory, true);
+  closedir(directory);
+  return removed;
+}
+
+int slc__object_reopen_read_only(int fd, int *ret_fd) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  int read_only = open(path, O_RDONLY | O_CLOEXEC);
+  if (read_only < 0)
+    return slc__fail(slc__status_of_errno(errno), "cannot reopen shared memory read-only: %s", strerror(errno));
+  *ret_fd = read_only;
+  return SLC_OK;
+}
+
+/* ---- checking and mapping ---- */
+
+static int refuse(const char *why) {
+  return slc__fail(SLC_PROTOCOL, "a shared-memory descriptor was refused: %s", why);
+}
+
+static int check_descriptor(int fd, enum slc__backend backend, uint64_t size, enum slc__access access) {
+  if (backend == SLC__BACKEND_MEMFD) {
+    int seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0 || (seals & REQUIRED_SEALS) != REQUIRED_SEALS)
+      return refuse("it is not sealed against shrinking, growing and sealing");
+  }
+  int flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || (flags & O_PATH) != 0) return refuse("it cannot be read");
+  int mode = flags & O_ACCMODE;
+  if (mode != (access == SLC__READ_WRITE ? O_RDWR : O_RDONLY)) return refuse("its access mode is not the agreed one");
+  struct stat info;
+  if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) return refuse("it is not a file");
+  if (info.st_size < 0 || (uint64_t)info.st_size != size) return refuse("its size is not the agreed one");
+  if (backend == SLC__BACKEND_MEMFD && info.st_nlink != 0) return refuse("it has a name");
+  /* What can't be sealed is taken from ourselves and from root only: they could harm us without it, too. */
+  if (backend == SLC__BACKEND_SHM && info.st_uid != geteuid() && info.st_uid != 0)
+    return refuse("it is not sealed and belongs to another user");
+  struct statfs file_system;
+  if (fstatfs(fd, &file_system) != 0 || file_system.f_type != TMPFS_MAGIC) return refuse("it is not in tmpfs");
+  return SLC_OK;
+}
+
+static int check_header(const struct slc__header *shared, enum slc__object_kind kind, uint64_t size,
+                        const uint8_t session[16]) {
+  if (atomic_load_explicit(&shared->ready, memory_order_acquire) != 1) return refuse("its header is not complete");
+  struct slc__header header;
+  memcpy(&header, shared, sizeof header);
+  if (header.magic != SLC__LAYOUT_MAGIC || header.byte_order != SLC__LAYOUT_BYTE_ORDER)
+    return refuse("it is not Slotcast's, or of another byte order");
+  if (header.major != SLC__LAYOUT_MAJOR)
+    return slc__fail(SLC_VERSION, "shared memory of layout %u.%u, this side knows %u.%u: use the same release on both",
+                     header.major, header.minor, SLC__LAYOUT_MAJOR, SLC__LAYOUT_MINOR);
+  if ((header.features & ~SLC__LAYOUT_FEATURES) != 0)
+    return slc__fail(SLC_VERSION, "shared memory needs features %#llx, this side knows %#llx: use a newer release",
+                     (unsigned long long)header.features, (unsigned long long)SLC__LAYOUT_FEATURES);
+  if (header.kind != kind || header.header_size != sizeof header) return refuse("it is of another kind");
+  if (header.total_size != size) return refuse("its header names another size");
+  if (memcmp(header.session, session, sizeof header.session) != 0) return refuse("it is another broker's");
+  return SLC_OK;
+}
+
+int slc__object_map(int fd, enum slc__backend backend, enum slc__object_kind kind, uint64_t size,
+                    enum slc__access access, const uint8_t session[16], struct slc__mapping *ret) {
+  int status = check_descriptor(fd, backend, size, access);
+  if (status != SLC_OK) return status;
+  int protection = PROT_READ | (access == SLC__READ_WRITE ? PROT_WRITE : 0);
+  void *base = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
+  if (base == MAP_FAILED)
+    return slc__fail(slc__status_of_errno(errno), "cannot map %llu bytes: %s", (unsigned long long)size,
+                     strerror(errno));
+  struct slc__mapping mapping = {.base = base, .size = size};
+  status = check_header(base, kind, size, session);
+  /* A forked child must not be able to forge its parent's claims. */
+  if (status == SLC_OK && access == SLC__READ_WRITE && madvise(base, size, MADV_DONTFORK) != 0)
+    status = slc__fail(SLC_SYSTEM, "madvise(MADV_DONTFORK): %s", strerror(errno));
+  if (status != SLC_OK) {
+    slc__mapping_deinit(&mapping);
+    return status;
+  }
+  *ret = mapping;
+  return SLC_OK;
+}
+
+void slc__mapping_deinit(struct slc__mapping *m) {
+  if (m->base != NULL) munmap(m->base, m->size);
+  *m = (struct slc__mapping){0};
+}
