@@ -1,0 +1,303 @@
+/* AF_UNIX SOCK_SEQPACKET with descriptors.  See seqpacket.h for what each call promises.
+ *
+ * Invariants: a descriptor is CLOEXEC from birth; a receive that fails has closed all that it got; nothing here raises
+ * SIGPIPE.  A socket belongs to one thread at a time. */
+#include "net/seqpacket.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "base/cleanup.h"
+#include "base/error.h"
+
+enum { BACKLOG = 512, SOCKET_TYPE = SOCK_SEQPACKET | SOCK_CLOEXEC };
+
+/* ---- descriptors ---- */
+
+void slc__fds_init(struct slc__fds *fds) {
+  fds->count = 0;
+}
+
+void slc__fds_deinit(struct slc__fds *fds) {
+  for (size_t i = 0; i < fds->count; i++) slc__fd_close(&fds->fd[i]);
+  fds->count = 0;
+}
+
+int slc__fds_take(struct slc__fds *fds, size_t index) {
+  return index < fds->count ? slc__fd_take(&fds->fd[index]) : -1;
+}
+
+/* RLIMIT_NOFILE bounds the numbers of descriptors, so what is free is the limit less those that are open below it.  Most of
+ * the time there is a free run at the top, and two probes tell; only then are the open ones counted. */
+int slc__net_descriptors_free(size_t wanted) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return 1;
+  if (limit.rlim_cur <= wanted) return 0;
+  int first = (int)(limit.rlim_cur > INT_MAX ? INT_MAX : limit.rlim_cur) - (int)wanted;
+  bool run_is_free = true;
+  for (int fd = first; run_is_free && fd < first + (int)wanted; fd++) run_is_free = fcntl(fd, F_GETFD) < 0;
+  if (run_is_free) return 1;
+  DIR *directory = opendir("/proc/self/fd");
+  if (directory == NULL) return 0; /* not even one is free, or no /proc: the careful answer */
+  size_t open_count = 0;
+  while (readdir(directory) != NULL) open_count++;
+  closedir(directory);
+  return open_count - 3 + wanted <= limit.rlim_cur; /* less ".", ".." and the directory's own */
+}
+
+/* ---- addresses ---- */
+
+static int address_of(const char *path, struct sockaddr_un *ret) {
+  *ret = (struct sockaddr_un){.sun_family = AF_UNIX};
+  if (path[0] == '\0' || strlen(path) >= sizeof ret->sun_path)
+    return slc__fail(SLC_INVALID, "a socket path has 1 to %zu bytes, this one %zu: choose a shorter one: %s",
+                     sizeof ret->sun_path - 1, strlen(path), path);
+  strcpy(ret->sun_path, path);
+  return SLC_OK;
+}
+
+/* ---- listening ---- */
+
+static int make_last_directory(const char *path) {
+  SLC__CLEANUP_FREE char *copy = strdup(path);
+  if (copy == NULL) return SLC_NO_MEMORY;
+  const char *directory = dirname(copy);
+  if (mkdir(directory, 0700) == 0 || errno == EEXIST) return SLC_OK;
+  return slc__fail(slc__status_of_errno(errno), "cannot make the directory %s: %s", directory, strerror(errno));
+}
+
+static bool is_same_file(int fd, const char *path) {
+  struct stat opened, named;
+  return fstat(fd, &opened) == 0 && stat(path, &named) == 0 && opened.st_dev == named.st_dev &&
+         opened.st_ino == named.st_ino;
+}
+
+/* Whoever ends removes the file while it still has the lock; so a lock on a file that has lost its name is none. */
+static int take_lock(const char *path, int *ret_fd) {
+  for (;;) {
+    SLC__CLEANUP_FD int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) return slc__fail(slc__status_of_errno(errno), "cannot open %s: %s", path, strerror(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+      if (errno == EWOULDBLOCK)
+        return slc__fail(SLC_BUSY, "another broker serves this address (it holds %s): stop it, or use another --socket",
+                         path);
+      return slc__fail(SLC_SYSTEM, "cannot lock %s: %s", path, strerror(errno));
+    }
+    if (!is_same_file(fd, path)) continue;
+    *ret_fd = slc__fd_take(&fd);
+    return SLC_OK;
+  }
+}
+
+/* What lies at the path is ours to replace only if it is a socket. */
+static int check_replaceable(const char *path) {
+  struct stat info;
+  if (lstat(path, &info) != 0 || S_ISSOCK(info.st_mode)) return SLC_OK;
+  return slc__fail(SLC_INVALID, "%s is there and not a socket: remove it, or use another --socket", path);
+}
+
+/* Made under a temporary name with its final owner and mode, then renamed: nobody ever meets one that is not ready. */
+static int bind_at(int fd, const char *path, mode_t mode, gid_t gid) {
+  char temporary[sizeof(((struct sockaddr_un *)0)->sun_path)];
+  int length = snprintf(temporary, sizeof temporary, "%s.new", path);
+  if (length < 0 || (size_t)length >= sizeof temporary)
+    return slc__fail(SLC_INVALID, "the socket path is too long: choose a shorter one: %s", path);
+  struct sockaddr_un address;
+  int status = address_of(temporary, &address);
+  if (status != SLC_OK) return status;
+  unlink(temporary); /* of a broker that died here; we have the lock */
+  mode_t before = umask(0177);
+  int result = bind(fd, (const struct sockaddr *)&address, sizeof address);
+  umask(before);
+  if (result != 0)
+    return slc__fail(slc__status_of_errno(errno), "cannot make the socket %s: %s", temporary, strerror(errno));
+  if ((gid != (gid_t)-1 && chown(temporary, (uid_t)-1, gid) != 0) || chmod(temporary, mode) != 0 ||
+      listen(fd, BACKLOG) != 0 || rename(temporary, path) != 0) {
+    status = slc__fail(slc__status_of_errno(errno), "cannot set up the socket %s: %s", path, strerror(errno));
+    unlink(temporary);
+    return status;
+  }
+  return SLC_OK;
+}
+
+static void lock_path_of(const char *path, char *lock_path, size_t size) {
+  snprintf(lock_path, size, "%s.lock", path);
+}
+
+int slc__net_listen(const char *path, mode_t mode, gid_t gid, int *ret_fd, int *ret_lock_fd) {
+  char lock_path[PATH_MAX];
+  struct sockaddr_un address;
+  SLC__CLEANUP_FD int lock_fd = -1;
+  int status = address_of(path, &address);
+  if (status == SLC_OK) status = make_last_directory(path);
+  if (status == SLC_OK) {
+    lock_path_of(path, lock_path, sizeof lock_path);
+    status = take_lock(lock_path, &lock_fd);
+  }
+  if (status != SLC_OK) return status;
+  SLC__CLEANUP_FD int fd = socket(AF_UNIX, SOCKET_TYPE | SOCK_NONBLOCK, 0);
+  if (fd < 0) {
+    status = slc__fail(slc__status_of_errno(errno), "cannot make a socket: %s", strerror(errno));
+  } else {
+    status = check_replaceable(path);
+    if (status == SLC_OK) status = bind_at(fd, path, mode, gid);
+  }
+  if (status != SLC_OK) {
+    unlink(lock_path);
+    return status;
+  }
+  *ret_fd = slc__fd_take(&fd);
+  *ret_lock_fd = slc__fd_take(&lock_fd);
+  return SLC_OK;
+}
+
+void slc__net_unlisten(const char *path, int *fd, int *lock_fd) {
+  char lock_path[PATH_MAX];
+  lock_path_of(path, lock_path, sizeof lock_path);
+  unlink(path);
+  unlink(lock_path);
+  slc__fd_close(fd);
+  slc__fd_close(lock_fd);
+}
+
+/* ---- connecting ---- */
+
+int slc__net_connect(const char *path, int *ret_fd) {
+  struct sockaddr_un address;
+  int status = address_of(path, &address);
+  if (status != SLC_OK) return status;
+  SLC__CLEANUP_FD int fd = socket(AF_UNIX, SOCKET_TYPE, 0);
+  if (fd < 0) return slc__fail(slc__status_of_errno(errno), "cannot make a socket: %s", strerror(errno));
+  int result;
+  do result = connect(fd, (const struct sockaddr *)&address, sizeof address);
+  while (result != 0 && errno == EINTR);
+  if (result != 0) {
+    status = errno == ENOENT || errno == ECONNREFUSED ? SLC_NO_BROKER : slc__status_of_errno(errno);
+    return slc__fail(status, "no broker at %s (%s): start slotcastd, use `slotcast run`, or set SLOTCAST_SOCKET", path,
+                     strerror(errno));
+  }
+  *ret_fd = slc__fd_take(&fd);
+  return SLC_OK;
+}
+
+int slc__net_accept(int listen_fd, int *ret_fd) {
+  int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (fd >= 0) {
+    *ret_fd = fd;
+    return SLC_OK;
+  }
+  switch (errno) {
+    case EAGAIN:
+    case EINTR:
+    case ECONNABORTED: return SLC__NET_AGAIN;
+    default: return slc__fail(slc__status_of_errno(errno), "cannot accept a connection: %s", strerror(errno));
+  }
+}
+
+/* ---- sending ---- */
+
+int slc__net_send(int fd, const void *data, size_t size, const int *fds, size_t fd_count, int flags) {
+  if (fd_count > SLC__NET_DESCRIPTORS_MAX) return slc__fail(SLC_INVALID, "%zu descriptors in one message", fd_count);
+  union {
+    struct cmsghdr header;
+    char room[CMSG_SPACE(SLC__NET_DESCRIPTORS_MAX * sizeof(int))];
+  } control;
+  struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+  if (fd_count > 0) {
+    memset(&control, 0, CMSG_SPACE(fd_count * sizeof(int)));
+    message.msg_control = &control;
+    message.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
+    memcpy(CMSG_DATA(header), fds, fd_count * sizeof(int));
+  }
+  ssize_t sent;
+  do sent = sendmsg(fd, &message, flags | MSG_NOSIGNAL);
+  while (sent < 0 && errno == EINTR);
+  if (sent >= 0) return SLC_OK; /* SEQPACKET: whole or not at all */
+  switch (errno) {
+    case EAGAIN:
+    case ENOBUFS:
+    case ETOOMANYREFS: return SLC__NET_AGAIN;
+    case EPIPE:
+    case ECONNRESET:
+    case ENOTCONN: return SLC__NET_CLOSED;
+    default: return slc__fail(slc__status_of_errno(errno), "cannot send: %s", strerror(errno));
+  }
+}
+
+/* ---- receiving ---- */
+
+/* Takes every descriptor out of a control message; those for which there is no room are closed. */
+static bool collect(const struct cmsghdr *header, struct slc__fds *fds) {
+  if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) return false;
+  size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+  for (size_t i = 0; i < count; i++) {
+    int fd;
+    memcpy(&fd, CMSG_DATA(header) + i * sizeof fd, sizeof fd);
+    if (fds->count < SLC__NET_DESCRIPTORS_MAX) {
+      fds->fd[fds->count++] = fd;
+    } else {
+      close(fd);
+    }
+  }
+  return true;
+}
+
+static bool collect_all(struct msghdr *message, struct slc__fds *fds) {
+  bool only_rights = true;
+  for (struct cmsghdr *h = CMSG_FIRSTHDR(message); h != NULL; h = CMSG_NXTHDR(message, h)) {
+    if (!collect(h, fds)) only_rights = false;
+  }
+  return only_rights;
+}
+
+int slc__net_receive(int fd, void *buffer, size_t capacity, size_t *ret_size, struct slc__fds *fds, int flags) {
+  fds->count = 0;
+  /* With fewer free the kernel would drop what doesn't fit, and the message would be gone. */
+  if (!slc__net_descriptors_free(SLC__NET_DESCRIPTORS_MAX + 1))
+    return slc__fail(SLC_NO_DESCRIPTORS, "fewer than %d file descriptors are free: raise the limit (ulimit -n)",
+                     SLC__NET_DESCRIPTORS_MAX + 1);
+  union {
+    struct cmsghdr header;
+    char room[CMSG_SPACE(SLC__NET_DESCRIPTORS_MAX * sizeof(int)) + CMSG_SPACE(128)];
+  } control;
+  struct iovec part = {.iov_base = buffer, .iov_len = capacity};
+  struct msghdr message = {
+      .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  ssize_t received;
+  do received = recvmsg(fd, &message, flags | MSG_CMSG_CLOEXEC);
+  while (received < 0 && errno == EINTR);
+  if (received < 0) {
+    if (errno == EAGAIN) return SLC__NET_AGAIN;
+    if (errno == ECONNRESET) return SLC__NET_CLOSED;
+    return slc__fail(slc__status_of_errno(errno), "cannot receive: %s", strerror(errno));
+  }
+  bool only_rights = collect_all(&message, fds);
+  if (only_rights && (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0) {
+    /* An empty datagram looks like the end; it carries nothing that we would know, so it is one. */
+    if (received == 0) slc__fds_deinit(fds);
+    *ret_size = (size_t)received;
+    return received == 0 ? SLC__NET_CLOSED : SLC_OK;
+  }
+  slc__fds_deinit(fds);
+  return slc__fail(SLC_PROTOCOL, "a message was refused: %s",
+                   !only_rights                           ? "it carries something other than descriptors"
+                   : (message.msg_flags & MSG_TRUNC) != 0 ? "it is too long"
+                                                          : "its descriptors did not arrive whole");
+}
