@@ -1,0 +1,200 @@
+/* The checked codec.  Limits come first: nothing of a message is looked at before its size, its memory, its strings and
+ * lists are known to be within them.
+ *
+ * Fields are checked by walking the generated descriptors, so that a new message is covered without a line here.  Any
+ * thread. */
+#include "proto/codec.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+enum {
+  MEMORY_PER_BYTE = 32,      /* a decoded message may take so many times its encoded size, */
+  MEMORY_LEAST = 16 * 1024,  /* and at least this */
+  IDENTITY_SIZE = 16,        /* Hello.instance, HelloReply.session */
+  LINES_MAX = 64 * 1024,     /* Table.lines */
+  NESTING_MAX = 4,
+};
+
+/* ---- an allocator with a budget ---- */
+
+struct budget {
+  size_t left;
+};
+
+static void *budget_alloc(void *data, size_t size) {
+  struct budget *budget = data;
+  if (size > budget->left) return NULL;
+  budget->left -= size;
+  return malloc(size);
+}
+
+static void budget_free(void *data, void *pointer) {
+  (void)data;
+  free(pointer);
+}
+
+/* ---- UTF-8 ---- */
+
+/* The length of the character at s, or 0: not UTF-8 (RFC 3629: no overlong forms, no surrogates, up to U+10FFFF), or a
+ * control character. */
+static size_t printable_length(const unsigned char *s) {
+  if (s[0] < 0x80) return s[0] >= 0x20 && s[0] != 0x7f ? 1 : 0;
+  size_t length = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
+  if (s[0] < 0xc2 || s[0] > 0xf4) return 0;
+  for (size_t i = 1; i < length; i++) {
+    if ((s[i] & 0xc0) != 0x80) return 0;
+  }
+  if (s[0] == 0xc2 && s[1] < 0xa0) return 0; /* U+0080..U+009F are controls */
+  if (s[0] == 0xe0 && s[1] < 0xa0) return 0;
+  if (s[0] == 0xed && s[1] > 0x9f) return 0;
+  if (s[0] == 0xf0 && s[1] < 0x90) return 0;
+  if (s[0] == 0xf4 && s[1] > 0x8f) return 0;
+  return length;
+}
+
+static bool is_printable(const char *text) {
+  const unsigned char *s = (const unsigned char *)text;
+  while (*s != '\0') {
+    size_t length = printable_length(s);
+    if (length == 0) return false;
+    s += length;
+  }
+  return true;
+}
+
+/* ---- fields ---- */
+
+static int refuse(const ProtobufCFieldDescriptor *field, const char *why) {
+  return slc__fail(SLC_PROTOCOL, "the field %s of a message %s", field->name, why);
+}
+
+static int check_string(const ProtobufCFieldDescriptor *field, const char *text) {
+  size_t limit = strcmp(field->name, "text") == 0 ? SLC__CODEC_TEXT_MAX : SLC__CODEC_NAME_MAX;
+  if (text == NULL) return SLC_OK;
+  if (strlen(text) > limit) return refuse(field, "is too long");
+  return is_printable(text) ? SLC_OK : refuse(field, "is not printable UTF-8");
+}
+
+static int check_bytes(const ProtobufCFieldDescriptor *field, const ProtobufCBinaryData *bytes) {
+  if (strcmp(field->name, "lines") == 0)
+    return bytes->len <= LINES_MAX ? SLC_OK : refuse(field, "has too many entries");
+  return bytes->len == IDENTITY_SIZE ? SLC_OK : refuse(field, "does not have 16 bytes");
+}
+
+static int check_enum(const ProtobufCFieldDescriptor *field, int value) {
+  if (value != 0 && protobuf_c_enum_descriptor_get_value(field->descriptor, value) != NULL) return SLC_OK;
+  return refuse(field, "has an unknown value");
+}
+
+static int check_message(const ProtobufCMessage *message, int depth);
+
+/* `member`: where the value itself lies. */
+static int check_value(const ProtobufCFieldDescriptor *field, const void *member, int depth) {
+  switch (field->type) {
+    case PROTOBUF_C_TYPE_STRING: return check_string(field, *(const char *const *)member);
+    case PROTOBUF_C_TYPE_BYTES: return check_bytes(field, member);
+    case PROTOBUF_C_TYPE_ENUM: return check_enum(field, *(const int *)member);
+    case PROTOBUF_C_TYPE_MESSAGE: {
+      const ProtobufCMessage *inner = *(const ProtobufCMessage *const *)member;
+      return inner == NULL ? SLC_OK : check_message(inner, depth + 1);
+    }
+    default: return SLC_OK;
+  }
+}
+
+/* Lists are of messages only: that is all that the protocol has. */
+static int check_list(const ProtobufCFieldDescriptor *field, const ProtobufCMessage *message, int depth) {
+  const uint8_t *base = (const uint8_t *)message;
+  size_t count = *(const size_t *)(const void *)(base + field->quantifier_offset);
+  if (count > SLC__CODEC_LIST_MAX) return refuse(field, "has too many entries");
+  if (count > 0 && field->type != PROTOBUF_C_TYPE_MESSAGE) return refuse(field, "is a list of values");
+  const void *const *list = *(const void *const *const *)(const void *)(base + field->offset);
+  for (size_t i = 0; i < count; i++) {
+    int status = check_value(field, &list[i], depth);
+    if (status != SLC_OK) return status;
+  }
+  return SLC_OK;
+}
+
+/* Of a oneof only the member that was sent is there. */
+static bool is_other_case(const ProtobufCFieldDescriptor *field, const ProtobufCMessage *message) {
+  if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) == 0) return false;
+  const uint8_t *base = (const uint8_t *)message;
+  return *(const uint32_t *)(const void *)(base + field->quantifier_offset) != field->id;
+}
+
+static int check_message(const ProtobufCMessage *message, int depth) {
+  if (depth > NESTING_MAX) return slc__fail(SLC_PROTOCOL, "a message is nested too deeply");
+  for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
+    const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
+    if (is_other_case(field, message)) continue;
+    int status = field->label == PROTOBUF_C_LABEL_REPEATED
+                     ? check_list(field, message, depth)
+                     : check_value(field, (const uint8_t *)message + field->offset, depth);
+    if (status != SLC_OK) return status;
+  }
+  return SLC_OK;
+}
+
+static int check(const Slotcast__Message *message, size_t descriptor_count) {
+  if (message->body_case == SLOTCAST__MESSAGE__BODY__NOT_SET)
+    return slc__fail(SLC_PROTOCOL, "a message has no body that this version knows");
+  if (message->n_descriptors != descriptor_count)
+    return slc__fail(SLC_PROTOCOL, "a message names %zu descriptors and carries %zu", message->n_descriptors,
+                     descriptor_count);
+  return check_message(&message->base, 0);
+}
+
+/* ---- decode, encode ---- */
+
+int slc__codec_decode(const void *data, size_t size, size_t descriptor_count, Slotcast__Message **ret_message) {
+  if (size == 0 || size > SLC__CODEC_MESSAGE_MAX)
+    return slc__fail(SLC_PROTOCOL, "a message has %zu bytes: 1 to %u are allowed", size, SLC__CODEC_MESSAGE_MAX);
+  struct budget budget = {.left = size * MEMORY_PER_BYTE + MEMORY_LEAST};
+  ProtobufCAllocator allocator = {.alloc = budget_alloc, .free = budget_free, .allocator_data = &budget};
+  Slotcast__Message *message = slotcast__message__unpack(&allocator, size, data);
+  if (message == NULL) return slc__fail(SLC_PROTOCOL, "a message of %zu bytes cannot be decoded", size);
+  int status = check(message, descriptor_count);
+  if (status != SLC_OK) {
+    slc__codec_free(message);
+    return status;
+  }
+  *ret_message = message;
+  return SLC_OK;
+}
+
+/* The budget's allocator hands out malloc's memory, so that the default one may free it later. */
+void slc__codec_free(Slotcast__Message *message) {
+  if (message != NULL) slotcast__message__free_unpacked(message, NULL);
+}
+
+int slc__codec_encode(const Slotcast__Message *message, void *buffer, size_t capacity, size_t *ret_size) {
+  size_t size = slotcast__message__get_packed_size(message);
+  if (size > SLC__CODEC_MESSAGE_MAX || size > capacity)
+    return slc__fail(SLC_TOO_LARGE, "a message of %zu bytes is longer than the protocol allows", size);
+  *ret_size = slotcast__message__pack(message, buffer);
+  return SLC_OK;
+}
+
+/* ---- names ---- */
+
+static bool has_empty_level(const char *name) {
+  size_t length = strlen(name);
+  return name[0] == '/' || name[length - 1] == '/' || strstr(name, "//") != NULL;
+}
+
+int slc__channel_name_check(const char *name) {
+  size_t length = name == NULL ? 0 : strlen(name);
+  if (length == 0 || length > SLC__CODEC_NAME_MAX)
+    return slc__fail(SLC_NAME_INVALID, "a channel name has 1 to %d bytes, this one %zu", SLC__CODEC_NAME_MAX, length);
+  if (!is_printable(name)) return slc__fail(SLC_NAME_INVALID, "a channel name is printable UTF-8; this one is not");
+  if (has_empty_level(name))
+    return slc__fail(SLC_NAME_INVALID, "a '/' in a channel name stands between two levels: %s", name);
+  if (strcmp(name, ".slotcast") == 0 || strncmp(name, ".slotcast/", 10) == 0)
+    return slc__fail(SLC_NAME_INVALID, "names below .slotcast/ are Slotcast's own: %s", name);
+  return SLC_OK;
+}
