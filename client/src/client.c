@@ -14,10 +14,18 @@
 
 #define SYSTEM_SOCKET "/run/slotcast/broker.sock"
 
-const char *slc_version(void) { return SLC_VERSION_STRING; }
-const char *slc_status_name(int status) { return slc__status_name(status); }
-const char *slc_status_text(int status) { return slc__status_text(status); }
-const char *slc_error_detail(void) { return slc__error_detail(); }
+const char *slc_version(void) {
+  return SLC_VERSION_STRING;
+}
+const char *slc_status_name(int status) {
+  return slc__status_name(status);
+}
+const char *slc_status_text(int status) {
+  return slc__status_text(status);
+}
+const char *slc_error_detail(void) {
+  return slc__error_detail();
+}
 
 /* ---- where the broker is ---------------------------------------------------------------------------------------- */
 
@@ -127,4 +135,6 @@ void slc_client_close(slc_client *client) {
   free(client);
 }
 
-const char *slc_client_socket(const slc_client *client) { return client->socket_path; }
+const char *slc_client_socket(const slc_client *client) {
+  return client->socket_path;
+}

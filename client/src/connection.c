@@ -26,8 +26,8 @@
 #include "subscriber.h"
 
 #define ANSWER_SLICE_NS (10 * INT64_C(1000000))
-#define IN_FLIGHT_TRIES 100       /* sends refused for descriptors in flight, a millisecond apart */
-#define SERIAL_NOBODY UINT64_MAX  /* of requests whose answer nobody wants */
+#define IN_FLIGHT_TRIES 100      /* sends refused for descriptors in flight, a millisecond apart */
+#define SERIAL_NOBODY UINT64_MAX /* of requests whose answer nobody wants */
 
 struct slc__request {
   uint64_t serial;
@@ -68,9 +68,12 @@ int slc__connection_gone(slc_client *client) {
 /* The user that an answer opened; 0: none. */
 static uint64_t user_opened(const Slotcast__Message *message) {
   switch (message->body_case) {
-  case SLOTCAST__MESSAGE__BODY_PUBLISHER_OPENED: return message->publisher_opened->user;
-  case SLOTCAST__MESSAGE__BODY_SUBSCRIBER_OPENED: return message->subscriber_opened->user;
-  default: return 0;
+  case SLOTCAST__MESSAGE__BODY_PUBLISHER_OPENED:
+    return message->publisher_opened->user;
+  case SLOTCAST__MESSAGE__BODY_SUBSCRIBER_OPENED:
+    return message->subscriber_opened->user;
+  default:
+    return 0;
   }
 }
 
@@ -120,10 +123,14 @@ static void answer_dispatch(slc_client *client, struct slc__received *received) 
 /* A push that can't be used ends the connection: without it the membership of a publisher would have a hole. */
 static int push_dispatch(slc_client *client, struct slc__received *received) {
   switch (received->message->body_case) {
-  case SLOTCAST__MESSAGE__BODY_MEMBERSHIP: return slc__publisher_pushed(client, received);
-  case SLOTCAST__MESSAGE__BODY_SUBSCRIBER_ATTACHED: return slc__subscriber_pushed(client, received);
-  case SLOTCAST__MESSAGE__BODY_REFUSAL: return refusal_status(received->message->refusal);
-  default: return slc__fail(SLC_PROTOCOL, "the broker pushed a message of kind %d", (int)received->message->body_case);
+  case SLOTCAST__MESSAGE__BODY_MEMBERSHIP:
+    return slc__publisher_pushed(client, received);
+  case SLOTCAST__MESSAGE__BODY_SUBSCRIBER_ATTACHED:
+    return slc__subscriber_pushed(client, received);
+  case SLOTCAST__MESSAGE__BODY_REFUSAL:
+    return refusal_status(received->message->refusal);
+  default:
+    return slc__fail(SLC_PROTOCOL, "the broker pushed a message of kind %d", (int)received->message->body_case);
   }
 }
 
@@ -145,8 +152,7 @@ static int datagram_next(slc_client *client) {
   SLC__CLEANUP(slc__fds_deinit) struct slc__fds fds;
   slc__fds_init(&fds);
   size_t size = 0;
-  int status =
-      slc__net_receive(client->fd, client->receive_buffer, SLC__NET_DATAGRAM_MAX, &size, &fds, MSG_DONTWAIT);
+  int status = slc__net_receive(client->fd, client->receive_buffer, SLC__NET_DATAGRAM_MAX, &size, &fds, MSG_DONTWAIT);
   if (status == SLC__NET_AGAIN || status == SLC_NO_DESCRIPTORS) return status; /* nothing was consumed */
   if (status == SLC__NET_CLOSED) {
     lose(client, NULL);
@@ -158,7 +164,8 @@ static int datagram_next(slc_client *client) {
 }
 
 void slc__connection_drain(slc_client *client) {
-  while (!atomic_load(&client->gone) && datagram_next(client) == 0) {}
+  while (!atomic_load(&client->gone) && datagram_next(client) == 0) {
+  }
 }
 
 void slc__connection_visit(slc_client *client) {
@@ -242,7 +249,7 @@ static int request_exchange(slc_client *client, Slotcast__Message *message, cons
     return slc__fail(SLC_NO_DESCRIPTORS, "the broker's answer needs up to %d free descriptors: raise the limit",
                      SLC__NET_DESCRIPTORS_MAX + 1);
   message->serial = request->serial = ++client->serial;
-  size_t size;
+  size_t size = 0;
   int status = request_encode(client, message, fd_count, &size);
   if (status != 0) return status;
   request_set(client, request);

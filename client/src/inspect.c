@@ -11,10 +11,14 @@
 #include "base/error.h"
 #include "connection.h"
 
-static int no_memory(void) { return slc__fail(SLC_NO_MEMORY, "no memory for the broker's lists"); }
+static int no_memory(void) {
+  return slc__fail(SLC_NO_MEMORY, "no memory for the broker's lists");
+}
 
 /* An absent string is an empty one.  NULL: no memory. */
-static char *text_copy(const char *text) { return strdup(text != NULL ? text : ""); }
+static char *text_copy(const char *text) {
+  return strdup(text != NULL ? text : "");
+}
 
 static void channel_deinit(slc_channel_info *channel) {
   for (uint32_t i = 0; i < channel->user_count; i++) {
@@ -54,7 +58,9 @@ struct channel_list {
   bool more;
 };
 
-static void channel_list_deinit(struct channel_list *list) { slc_channel_list_free(list->channels, list->count); }
+static void channel_list_deinit(struct channel_list *list) {
+  slc_channel_list_free(list->channels, list->count);
+}
 
 static int channel_append(struct channel_list *list, const Slotcast__ChannelSummary *summary) {
   const char *last = list->count > 0 ? list->channels[list->count - 1].name : "";
@@ -113,7 +119,9 @@ struct report {
   bool more;
 };
 
-static void report_deinit(struct report *report) { slc_channel_info_free(report->channel); }
+static void report_deinit(struct report *report) {
+  slc_channel_info_free(report->channel);
+}
 
 static int user_fill(slc_user_info *info, const Slotcast__User *user) {
   *info = (slc_user_info){

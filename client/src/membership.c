@@ -1,8 +1,8 @@
 /* Membership sets: hold tables, bells and doorbells, counted, because one set takes over from another what stays.
  *
  * Invariants:
- *   - A set is complete: what its pages do not name is not in it.  A page names what is known (then the object is that of
- *     the newest set before) or brings it with descriptors (fresh).
+ *   - A set is complete: what its pages do not name is not in it.  A page names what is known (then the object is that
+ * of the newest set before) or brings it with descriptors (fresh).
  *   - A set in use is never changed; a new one replaces it, and its objects go when no set has them.
  *   - The set in use is read without the lock; reference counts are touched only under it.
  * Threads: entered under the client's lock. */
@@ -43,7 +43,9 @@ static void table_unref(struct member_table *table) {
   free(table);
 }
 
-static void table_drop(struct member_table **table) { table_unref(*table); }
+static void table_drop(struct member_table **table) {
+  table_unref(*table);
+}
 
 static void doorbell_unref(struct member_doorbell *doorbell) {
   if (doorbell == NULL || --doorbell->references > 0) return;
@@ -51,7 +53,9 @@ static void doorbell_unref(struct member_doorbell *doorbell) {
   free(doorbell);
 }
 
-static void doorbell_drop(struct member_doorbell **doorbell) { doorbell_unref(*doorbell); }
+static void doorbell_drop(struct member_doorbell **doorbell) {
+  doorbell_unref(*doorbell);
+}
 
 static int table_receive(uint32_t id, struct slc__received *received, struct member_table **ret_table) {
   SLC__CLEANUP(table_drop) struct member_table *table = calloc(1, sizeof *table);
@@ -194,8 +198,7 @@ static int doorbell_append(struct slc__members *members, const Slotcast__Doorbel
   int status = doorbell_get(members, entry, received, &doorbell);
   if (status != 0) return status;
   uint32_t index = set->view.doorbell_count++;
-  set->view.doorbells[index] =
-      (struct slc__scan_doorbell){.table = table, .line = entry->line, .fd = doorbell->fd};
+  set->view.doorbells[index] = (struct slc__scan_doorbell){.table = table, .line = entry->line, .fd = doorbell->fd};
   set->doorbells[index] = doorbell;
   return 0;
 }

@@ -2,8 +2,8 @@
  *
  * Invariants:
  *   - loan, publish, discard and send take no lock, allocate nothing and make no system call of their own.
- *   - A loan is known by its token: index into the loan table and a count that grows each time an entry is given back, so
- *     a stale one is refused and never obeyed.
+ *   - A loan is known by its token: index into the loan table and a count that grows each time an entry is given back,
+ * so a stale one is refused and never obeyed.
  *   - The slot log sees only whole membership sets, exchanged in the publisher's own thread (sync).
  * Threads: one at a time per handle; slc__publisher_pushed from any thread, under the client's lock. */
 #include "publisher.h"
@@ -129,8 +129,7 @@ static int opened_check(const Slotcast__PublisherOpened *opened, const struct sl
 /* Under the lock, so that pushes that follow find the publisher. */
 static int publisher_opened(void *ctx, struct slc__received *received) {
   slc_publisher *publisher = ctx;
-  if (received->message->body_case != SLOTCAST__MESSAGE__BODY_PUBLISHER_OPENED)
-    return slc__answer_unexpected(received);
+  if (received->message->body_case != SLOTCAST__MESSAGE__BODY_PUBLISHER_OPENED) return slc__answer_unexpected(received);
   const Slotcast__PublisherOpened *opened = received->message->publisher_opened;
   struct slc__geometry shape;
   int status = slc__received_geometry(opened->geometry, &shape);
@@ -187,7 +186,7 @@ static int publisher_make(slc_publisher *publisher, const char *channel, const s
   publisher->guard = publisher->client->guard;
   publisher->has_timestamp = !options->no_timestamp;
   publisher->spin_ns = slc__spin_ns(options->spin_ns);
-  const struct slc__membership *view;
+  const struct slc__membership *view = NULL;
   int status = request_open(publisher, channel, options);
   if (status == 0) status = first_membership(publisher, &view);
   if (status == 0)

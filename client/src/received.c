@@ -10,21 +10,31 @@
 
 static const char *kind_name(Slotcast__DescriptorKind kind) {
   switch (kind) {
-  case SLOTCAST__DESCRIPTOR_KIND__CONTROL: return "control";
-  case SLOTCAST__DESCRIPTOR_KIND__BUFFERS: return "buffers";
-  case SLOTCAST__DESCRIPTOR_KIND__TABLE: return "hold table";
-  case SLOTCAST__DESCRIPTOR_KIND__BELL: return "bell";
-  case SLOTCAST__DESCRIPTOR_KIND__DOORBELL: return "doorbell";
-  default: return "unknown";
+  case SLOTCAST__DESCRIPTOR_KIND__CONTROL:
+    return "control";
+  case SLOTCAST__DESCRIPTOR_KIND__BUFFERS:
+    return "buffers";
+  case SLOTCAST__DESCRIPTOR_KIND__TABLE:
+    return "hold table";
+  case SLOTCAST__DESCRIPTOR_KIND__BELL:
+    return "bell";
+  case SLOTCAST__DESCRIPTOR_KIND__DOORBELL:
+    return "doorbell";
+  default:
+    return "unknown";
   }
 }
 
 static Slotcast__DescriptorKind kind_of_object(enum slc__object_kind kind) {
   switch (kind) {
-  case SLC__OBJECT_CONTROL: return SLOTCAST__DESCRIPTOR_KIND__CONTROL;
-  case SLC__OBJECT_BUFFERS: return SLOTCAST__DESCRIPTOR_KIND__BUFFERS;
-  case SLC__OBJECT_TABLE: return SLOTCAST__DESCRIPTOR_KIND__TABLE;
-  case SLC__OBJECT_BELL: return SLOTCAST__DESCRIPTOR_KIND__BELL;
+  case SLC__OBJECT_CONTROL:
+    return SLOTCAST__DESCRIPTOR_KIND__CONTROL;
+  case SLC__OBJECT_BUFFERS:
+    return SLOTCAST__DESCRIPTOR_KIND__BUFFERS;
+  case SLC__OBJECT_TABLE:
+    return SLOTCAST__DESCRIPTOR_KIND__TABLE;
+  case SLC__OBJECT_BELL:
+    return SLOTCAST__DESCRIPTOR_KIND__BELL;
   }
   return SLOTCAST__DESCRIPTOR_KIND__DESCRIPTOR_KIND_UNSPECIFIED;
 }
@@ -50,8 +60,8 @@ int slc__received_doorbell(struct slc__received *received, int *ret_fd) {
   return entry_next(received, SLOTCAST__DESCRIPTOR_KIND__DOORBELL, &entry, ret_fd);
 }
 
-int slc__received_map(struct slc__received *received, enum slc__object_kind kind, enum slc__access access, uint64_t size,
-                      struct slc__mapping *ret_mapping) {
+int slc__received_map(struct slc__received *received, enum slc__object_kind kind, enum slc__access access,
+                      uint64_t size, struct slc__mapping *ret_mapping) {
   const Slotcast__Descriptor *entry;
   SLC__CLEANUP_FD int fd = -1;
   int status = entry_next(received, kind_of_object(kind), &entry, &fd);

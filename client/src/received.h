@@ -29,8 +29,8 @@ struct slc__received {
 int slc__received_doorbell(struct slc__received *received, int *ret_fd);
 /* Maps the next descriptor, which the manifest must call an object of that kind, access and size (0: what the manifest
  * says), and closes it.  The mapping is the caller's.  SLC_PROTOCOL and the statuses of slc__object_map. */
-int slc__received_map(struct slc__received *received, enum slc__object_kind kind, enum slc__access access, uint64_t size,
-                      struct slc__mapping *ret_mapping);
+int slc__received_map(struct slc__received *received, enum slc__object_kind kind, enum slc__access access,
+                      uint64_t size, struct slc__mapping *ret_mapping);
 /* SLC_PROTOCOL when descriptors are left over. */
 int slc__received_finish(const struct slc__received *received);
 

@@ -18,7 +18,8 @@ int slc__settings_copy(void *ret_options, size_t known_size, const void *options
   const uint8_t *bytes = options;
   for (size_t i = known_size; i < size; i++) {
     if (bytes[i] != 0)
-      return slc__fail(SLC_INVALID, "the options ask for something that this library (%s) does not know", SLC_VERSION_STRING);
+      return slc__fail(SLC_INVALID, "the options ask for something that this library (%s) does not know",
+                       SLC_VERSION_STRING);
   }
   memcpy(ret_options, options, known_size);
   return 0;

@@ -1,8 +1,8 @@
 /* Subscribers: the thin public side of struct slc__sub.
  *
  * A subscriber that comes before the channel has a shape is opened without one.  When the broker pushes it (whichever
- * thread reads that), the attachment is kept under the lock, and the subscriber's own thread puts it into use at its next
- * call.
+ * thread reads that), the attachment is kept under the lock, and the subscriber's own thread puts it into use at its
+ * next call.
  *
  * The readiness descriptor is an epoll descriptor over the receiving end of a socket pair, whose sending end the
  * publishers have, and, before the attachment, over the client's socket.  It is readable until take has said EMPTY:
@@ -28,9 +28,9 @@
 #include "settings.h"
 #include "shm/slotlog.h"
 
-#define SLICE_NS SLC__NS_PER_S                         /* of a sleep, while the broker lives */
-#define SLICE_ALONE_NS (50 * INT64_C(1000000))         /* when it is gone: nobody rings for a publisher that dies */
-#define SLICE_UNATTACHED_NS (50 * INT64_C(1000000))    /* another thread may read what this one polls for */
+#define SLICE_NS SLC__NS_PER_S                      /* of a sleep, while the broker lives */
+#define SLICE_ALONE_NS (50 * INT64_C(1000000))      /* when it is gone: nobody rings for a publisher that dies */
+#define SLICE_UNATTACHED_NS (50 * INT64_C(1000000)) /* another thread may read what this one polls for */
 #define HOLDS_MAX 4096
 
 /* What the broker gives a subscriber once the channel has a shape. */
@@ -112,7 +112,8 @@ static void ring_self(const slc_subscriber *subscriber) {
 
 static void doorbell_empty(const slc_subscriber *subscriber) {
   uint8_t rung[8];
-  while (recv(subscriber->bell_fd, rung, sizeof rung, MSG_DONTWAIT) > 0) {}
+  while (recv(subscriber->bell_fd, rung, sizeof rung, MSG_DONTWAIT) > 0) {
+  }
 }
 
 static slc_subscriber *subscriber_find(const slc_client *client, uint64_t user) {
@@ -128,8 +129,7 @@ int slc__subscriber_pushed(slc_client *client, struct slc__received *received) {
   if (subscriber == NULL) return 0;
   if (subscriber->attachment_there)
     return slc__fail(SLC_PROTOCOL, "the broker attached subscriber %ju twice", (uintmax_t)push->user);
-  int status =
-      attachment_receive(push->geometry, push->line, push->max_holds, received, &subscriber->attachment);
+  int status = attachment_receive(push->geometry, push->line, push->max_holds, received, &subscriber->attachment);
   if (status == SLC_PROTOCOL) return status;
   if (status == 0) {
     subscriber->attachment_there = true;
@@ -316,8 +316,8 @@ static void subscriber_withdraw(slc_subscriber *subscriber) {
 void slc_subscriber_close(slc_subscriber *subscriber) {
   if (subscriber == NULL) return;
   if (slc__guard_forked(&subscriber->client->guard)) {
-    /* The writable mapping is not there, its address may be somebody else's by now, and the lock may have been held by a
-     * thread that was not copied: only memory is freed. */
+    /* The writable mapping is not there, its address may be somebody else's by now, and the lock may have been held by
+     * a thread that was not copied: only memory is freed. */
     subscriber_unlist(subscriber);
   } else {
     subscriber_withdraw(subscriber);

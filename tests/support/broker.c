@@ -1,0 +1,208 @@
+/* Starts and ends slotcastd.
+ *
+ * "It listens" is seen as its socket file appearing, by inotify, beside the process's pidfd: no polling, no sleep.  The
+ * broker dies with the test program (PR_SET_PDEATHSIG), also when the watchdog ends that.
+ * Single-threaded. */
+#include "support/broker.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define WATCHDOG_SECONDS 100
+#define SOCKET_NAME "broker.sock"
+#define SHM_DIRECTORY "/dev/shm"
+#define SHM_PREFIX "slotcast-"
+
+static _Noreturn void give_up(const char *what) {
+  fprintf(stderr, "test support: %s: %s\n", what, strerror(errno));
+  exit(1);
+}
+
+const char *test_backend(void) {
+  const char *backend = getenv("SLOTCAST_TEST_BACKEND");
+  return backend != NULL ? backend : "memfd";
+}
+
+const char *test_program(const char *name) {
+  static char path[PATH_MAX];
+  const char *directory = getenv("SLOTCAST_BIN_DIR");
+  snprintf(path, sizeof path, "%s/%s", directory != NULL ? directory : SLOTCAST_TEST_BIN_DIR, name);
+  return path;
+}
+
+/* ---- starting --------------------------------------------------------------------------------------------------- */
+
+static _Noreturn void broker_become(const struct test_broker *broker, pid_t parent) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(1);
+  const char *program = test_program("slotcastd");
+  execl(program, program, "--socket", broker->socket, "--backend", test_backend(), (char *)NULL);
+  fprintf(stderr, "test support: %s: %s\n", program, strerror(errno));
+  _exit(127);
+}
+
+static bool socket_appeared(int watch) {
+  _Alignas(struct inotify_event) char buffer[4096];
+  ssize_t length = read(watch, buffer, sizeof buffer);
+  for (ssize_t at = 0; at < length;) {
+    const struct inotify_event *event = (const struct inotify_event *)(const void *)(buffer + at);
+    if (event->len > 0 && strcmp(event->name, SOCKET_NAME) == 0) return true;
+    at += (ssize_t)(sizeof *event + event->len);
+  }
+  return false;
+}
+
+/* The broker makes its socket under another name and moves it here once it listens. */
+static void socket_await(const struct test_broker *broker, int watch) {
+  int pidfd = (int)syscall(SYS_pidfd_open, broker->pid, 0);
+  if (pidfd < 0) give_up("pidfd_open");
+  struct pollfd fds[] = {{.fd = watch, .events = POLLIN}, {.fd = pidfd, .events = POLLIN}};
+  bool appeared = false;
+  while (!appeared) {
+    if (poll(fds, 2, -1) < 0) continue;
+    if (fds[0].revents != 0) appeared = socket_appeared(watch);
+    if (!appeared && fds[1].revents != 0) {
+      fprintf(stderr, "test support: the broker ended before it listened\n");
+      exit(1);
+    }
+  }
+  close(pidfd);
+}
+
+/* "slotcast-<session>-<serial>" or "slotcast-<session>.lock" among the broker's descriptors or the names that it has
+ * now. */
+static void session_take(struct test_broker *broker, const char *name) {
+  if (strncmp(name, SHM_PREFIX, strlen(SHM_PREFIX)) != 0) return;
+  const char *session = name + strlen(SHM_PREFIX);
+  size_t length = strcspn(session, "-.");
+  if (length >= sizeof broker->session) return;
+  memcpy(broker->session, session, length);
+  broker->session[length] = '\0';
+}
+
+static void session_find(struct test_broker *broker) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/fd", (int)broker->pid);
+  DIR *directory = opendir(path);
+  if (directory == NULL) give_up(path);
+  for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
+    char target[PATH_MAX];
+    ssize_t length = readlinkat(dirfd(directory), entry->d_name, target, sizeof target - 1);
+    if (length <= 0) continue;
+    target[length] = '\0';
+    if (strncmp(target, SHM_DIRECTORY "/", strlen(SHM_DIRECTORY "/")) == 0)
+      session_take(broker, target + strlen(SHM_DIRECTORY "/"));
+  }
+  closedir(directory);
+}
+
+static void broker_launch(struct test_broker *broker) {
+  int watch = inotify_init1(IN_CLOEXEC);
+  if (watch < 0 || inotify_add_watch(watch, broker->directory, IN_MOVED_TO | IN_CREATE) < 0) give_up("inotify");
+  pid_t self = getpid();
+  broker->pid = fork();
+  if (broker->pid < 0) give_up("fork");
+  if (broker->pid == 0) broker_become(broker, self);
+  socket_await(broker, watch);
+  close(watch);
+}
+
+void test_broker_start(struct test_broker *broker) {
+  memset(broker, 0, sizeof *broker);
+  test_watchdog(WATCHDOG_SECONDS);
+  test_leaks_note(&broker->leaks);
+  snprintf(broker->directory, sizeof broker->directory, "/tmp/slotcast-test-XXXXXX");
+  if (mkdtemp(broker->directory) == NULL) give_up("mkdtemp");
+  snprintf(broker->socket, sizeof broker->socket, "%s/" SOCKET_NAME, broker->directory);
+  broker_launch(broker);
+  session_find(broker);
+  setenv("SLOTCAST_SOCKET", broker->socket, 1);
+}
+
+/* ---- ending ----------------------------------------------------------------------------------------------------- */
+
+static int broker_reap(struct test_broker *broker) {
+  int status = 0;
+  while (waitpid(broker->pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  broker->pid = 0;
+  return status;
+}
+
+int test_broker_stop(struct test_broker *broker) {
+  if (broker->pid == 0) return 0;
+  kill(broker->pid, SIGTERM);
+  int status = broker_reap(broker);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return 0;
+  fprintf(stderr, "the broker ended with wait status 0x%x\n", (unsigned)status);
+  return 1;
+}
+
+void test_broker_kill(struct test_broker *broker) {
+  kill(broker->pid, SIGKILL);
+  broker_reap(broker);
+  broker->was_killed = true;
+}
+
+static int shm_check(const struct test_broker *broker) {
+  if (broker->session[0] == '\0') return 0;
+  char mine[96];
+  snprintf(mine, sizeof mine, SHM_PREFIX "%s", broker->session);
+  DIR *directory = opendir(SHM_DIRECTORY);
+  if (directory == NULL) give_up(SHM_DIRECTORY);
+  int left = 0;
+  for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
+    if (strncmp(entry->d_name, mine, strlen(mine)) != 0) continue;
+    fprintf(stderr, "the broker left " SHM_DIRECTORY "/%s\n", entry->d_name);
+    left = 1;
+  }
+  closedir(directory);
+  return left;
+}
+
+static int directory_remove(const struct test_broker *broker) {
+  if (rmdir(broker->directory) == 0) return 0;
+  fprintf(stderr, "the broker left files in %s: %s\n", broker->directory, strerror(errno));
+  return 1;
+}
+
+int test_broker_finish(struct test_broker *broker) {
+  int faults = test_broker_stop(broker);
+  if (broker->was_killed) { /* on the same path: it must replace the socket and sweep up after its predecessor */
+    broker_launch(broker);
+    faults += test_broker_stop(broker);
+  }
+  faults += shm_check(broker);
+  faults += directory_remove(broker);
+  faults += test_leaks_check(&broker->leaks);
+  unsetenv("SLOTCAST_SOCKET");
+  test_watchdog(0);
+  return faults;
+}
+
+int test_broker_setup(void **state) {
+  struct test_broker *broker = malloc(sizeof *broker);
+  if (broker == NULL) return -1;
+  test_broker_start(broker);
+  *state = broker;
+  return 0;
+}
+
+int test_broker_teardown(void **state) {
+  struct test_broker *broker = *state;
+  int faults = test_broker_finish(broker);
+  free(broker);
+  return faults;
+}

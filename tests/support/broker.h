@@ -1,0 +1,41 @@
+/* A private broker for one test: a real slotcastd on a scratch path, of the backend that SLOTCAST_TEST_BACKEND names
+ * (memfd or shm; memfd when it is not set), and what is left of it afterwards. */
+#ifndef SLC_TEST_BROKER_H
+#define SLC_TEST_BROKER_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "support/leaks.h"
+
+struct test_broker {
+  pid_t pid; /* 0: not running */
+  char directory[64];
+  char socket[96];
+  char session[64]; /* of its names in /dev/shm; empty: it has none there */
+  bool was_killed;
+  struct test_leaks leaks;
+};
+
+/* The backend under test, "memfd" or "shm". */
+const char *test_backend(void);
+/* The path of a program that was built, "slotcastd" or "slotcast".  Static storage. */
+const char *test_program(const char *name);
+
+/* Notes what is there, makes a scratch directory, starts a broker there and waits until it listens.  Sets
+ * SLOTCAST_SOCKET, so that clients find it, and the watchdog.  Ends the test program when that fails. */
+void test_broker_start(struct test_broker *broker);
+/* SIGTERM; 0 when it ended with status 0.  Nothing when it is not running. */
+int test_broker_stop(struct test_broker *broker);
+/* SIGKILL, and waits for its end. */
+void test_broker_kill(struct test_broker *broker);
+/* Stops it, removes the scratch directory and looks for what is left: descriptors, mappings and children of this
+ * process, files of the broker.  After a kill, its successor must have swept what it left in /dev/shm.  0, or the
+ * number of faults, each told on stderr. */
+int test_broker_finish(struct test_broker *broker);
+
+/* The same as cmocka's setup and teardown; *state is the struct test_broker. */
+int test_broker_setup(void **state);
+int test_broker_teardown(void **state);
+
+#endif

@@ -1,0 +1,19 @@
+/* What a test must not leave behind: descriptors, mappings of shared objects, children.  And a watchdog. */
+#ifndef SLC_TEST_LEAKS_H
+#define SLC_TEST_LEAKS_H
+
+struct test_leaks {
+  int descriptors;
+  int mappings; /* of memfds and of files in /dev/shm */
+};
+
+/* What is there now, and should be there again afterwards. */
+void test_leaks_note(struct test_leaks *ret_leaks);
+/* 0, or the number of kinds of things left behind, each told on stderr. */
+int test_leaks_check(const struct test_leaks *before);
+
+/* Ends this process with status 124, and a word on stderr, unless it is called again before `seconds` have passed; 0
+ * calls it off.  Generous: it is there for what hangs, and measures nothing. */
+void test_watchdog(unsigned seconds);
+
+#endif
