@@ -16,21 +16,6 @@ static _Thread_local struct {
   char text[DETAIL_SIZE];
 } detail;
 
-int slc__status_of_errno(int error) {
-  switch (error) {
-  case ENOMEM:
-    return SLC_NO_MEMORY;
-  case EMFILE:
-  case ENFILE:
-    return SLC_NO_DESCRIPTORS;
-  case EPERM:
-  case EACCES:
-    return SLC_DENIED;
-  default:
-    return SLC_SYSTEM;
-  }
-}
-
 const char *slc__status_name(int status) {
   switch (status) {
 #define STATUS_NAME(name, value, text)                                                                                 \
@@ -55,7 +40,7 @@ const char *slc__status_text(int status) {
   }
 }
 
-int slc__fail(int status, const char *format, ...) {
+void slc__error_set(int status, const char *format, ...) {
   int saved = errno;
   va_list arguments;
   va_start(arguments, format);
@@ -66,7 +51,6 @@ int slc__fail(int status, const char *format, ...) {
   snprintf(detail.text, sizeof(detail.text), "%s", text);
   detail.status = status;
   errno = saved;
-  return status;
 }
 
 const char *slc__error_detail(void) {
