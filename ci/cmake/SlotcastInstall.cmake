@@ -6,16 +6,20 @@
 # targets that nobody outside should know.
 include(CMakePackageConfigHelpers)
 
-# The programs find the shared library beside them, wherever the tree lies.
-file(RELATIVE_PATH SLOTCAST_LIB_FROM_BIN /${CMAKE_INSTALL_BINDIR} /${CMAKE_INSTALL_LIBDIR})
-set(CMAKE_INSTALL_RPATH "$ORIGIN/${SLOTCAST_LIB_FROM_BIN}")
-
 set(SLOTCAST_PACKAGE_DIR ${CMAKE_CURRENT_LIST_DIR})
 
 function(slotcast_install)
-  foreach(target IN ITEMS slotcast slotcast_static slotcast_cli slotcastd)
-    if(TARGET ${target})
-      install(TARGETS ${target})
+  # The programs find the shared library beside them, wherever the tree lies.
+  file(RELATIVE_PATH lib_from_bin /${CMAKE_INSTALL_BINDIR} /${CMAKE_INSTALL_LIBDIR})
+  foreach(program IN ITEMS slotcast_cli slotcastd)
+    if(TARGET ${program})
+      set_target_properties(${program} PROPERTIES INSTALL_RPATH "$ORIGIN/${lib_from_bin}")
+      install(TARGETS ${program})
+    endif()
+  endforeach()
+  foreach(library IN ITEMS slotcast slotcast_static)
+    if(TARGET ${library})
+      install(TARGETS ${library})
     endif()
   endforeach()
   install(DIRECTORY ${CMAKE_SOURCE_DIR}/client/include/slotcast ${CMAKE_SOURCE_DIR}/common/base/include/slotcast
