@@ -7,7 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/cleanup.h"
 #include "base/error.h"
 #include "connection.h"
 #include "settings.h"
@@ -84,7 +83,7 @@ static int hello(slc_client *client, const char *name) {
   body.major = SLC__PROTOCOL_MAJOR;
   body.minor = SLC__PROTOCOL_MINOR;
   body.features = SLC__PROTOCOL_FEATURES;
-  body.client_name = name != NULL ? (char *)(uintptr_t)name : program;
+  body.client_name = name != NULL ? (char *)name : program;
   body.instance.data = instance;
   body.instance.len = sizeof instance;
   Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
@@ -95,9 +94,10 @@ static int hello(slc_client *client, const char *name) {
 
 /* ---- opening and closing ---------------------------------------------------------------------------------------- */
 
-static int client_make(slc_client *client, const char *path, const char *name) {
-  int status = slc__connection_open(client, path);
-  if (status == 0) status = hello(client, name);
+static int client_make(slc_client *client, const slc_client_options *options) {
+  client->socket_path = socket_choose(options->socket);
+  int status = slc__connection_open(client);
+  if (status == 0) status = hello(client, options->name);
   /* One that goes in the middle of the hello was never ours. */
   return status == SLC_BROKER_GONE ? slc__fail(SLC_NO_BROKER, "%s", slc__error_detail()) : status;
 }
@@ -110,14 +110,10 @@ int slc_client_open(const slc_client_options *options, slc_client **ret_client) 
   struct slc__guard guard;
   status = slc__guard_init(&guard);
   if (status != 0) return status;
-  SLC__CLEANUP_FREE char *path = socket_choose(chosen.socket);
   slc_client *client = calloc(1, sizeof *client);
-  if (path == NULL || client == NULL) {
-    free(client);
-    return slc__fail(SLC_NO_MEMORY, "no memory for a client");
-  }
+  if (client == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for a client");
   client->guard = guard;
-  status = client_make(client, path, chosen.name);
+  status = client_make(client, &chosen);
   if (status != 0) {
     slc_client_close(client);
     return status;

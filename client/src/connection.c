@@ -305,16 +305,15 @@ int slc__request_close_user(slc_client *client, uint64_t user) {
 
 /* ---- opening and closing ---------------------------------------------------------------------------------------- */
 
-int slc__connection_open(slc_client *client, const char *path) {
+int slc__connection_open(slc_client *client) {
   client->fd = -1;
   pthread_mutex_init(&client->request_lock, NULL);
   pthread_mutex_init(&client->lock, NULL);
-  client->socket_path = strdup(path);
   client->send_buffer = malloc(SLC__CODEC_MESSAGE_MAX);
   client->receive_buffer = malloc(SLC__NET_DATAGRAM_MAX);
   if (client->socket_path == NULL || client->send_buffer == NULL || client->receive_buffer == NULL)
     return slc__fail(SLC_NO_MEMORY, "no memory for a client");
-  return slc__net_connect(path, &client->fd);
+  return slc__net_connect(client->socket_path, &client->fd);
 }
 
 void slc__connection_close(slc_client *client) {

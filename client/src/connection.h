@@ -40,8 +40,9 @@ struct slc_client {
   _Atomic bool gone; /* set under lock, read anywhere */
 };
 
-/* Connects, without saying hello.  The statuses of slc_client_open. */
-int slc__connection_open(slc_client *client, const char *path);
+/* Connects to socket_path (NULL: there was no memory for it), without saying hello.  The statuses of slc_client_open.
+ */
+int slc__connection_open(slc_client *client);
 void slc__connection_close(slc_client *client);
 
 /* Sends a request and waits for its answer.  The message's serial is set here.  A Refusal becomes its status and

@@ -22,12 +22,12 @@ static char *text_copy(const char *text) {
 
 static void channel_deinit(slc_channel_info *channel) {
   for (uint32_t i = 0; i < channel->user_count; i++) {
-    free((char *)(uintptr_t)channel->users[i].program);
-    free((char *)(uintptr_t)channel->users[i].client_name);
+    free((char *)channel->users[i].program);
+    free((char *)channel->users[i].client_name);
   }
-  free((slc_user_info *)(uintptr_t)channel->users);
-  free((char *)(uintptr_t)channel->name);
-  free((char *)(uintptr_t)channel->type);
+  free((slc_user_info *)channel->users);
+  free((char *)channel->name);
+  free((char *)channel->type);
 }
 
 /* On failure too the channel is one that channel_deinit takes. */
@@ -93,7 +93,7 @@ int slc_channel_list(slc_client *client, slc_channel_info **ret_channels, size_t
   SLC__CLEANUP(channel_list_deinit) struct channel_list list = {0};
   do {
     Slotcast__ListChannels body = SLOTCAST__LIST_CHANNELS__INIT;
-    if (list.count > 0) body.after = (char *)(uintptr_t)list.channels[list.count - 1].name;
+    if (list.count > 0) body.after = (char *)list.channels[list.count - 1].name;
     Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
     message.body_case = SLOTCAST__MESSAGE__BODY_LIST_CHANNELS;
     message.list_channels = &body;
@@ -198,7 +198,7 @@ int slc_channel_inspect(slc_client *client, const char *channel, slc_channel_inf
   SLC__CLEANUP(report_deinit) struct report report = {0};
   do {
     Slotcast__InspectChannel body = SLOTCAST__INSPECT_CHANNEL__INIT;
-    body.channel = (char *)(uintptr_t)channel;
+    body.channel = (char *)channel;
     body.after_user = last_user(&report);
     Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
     message.body_case = SLOTCAST__MESSAGE__BODY_INSPECT_CHANNEL;

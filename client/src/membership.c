@@ -149,9 +149,13 @@ static int reserve(void *array, size_t element, size_t count, size_t more) {
 static int set_reserve(struct slc__member_set *set, size_t tables, size_t doorbells) {
   struct slc__membership *view = &set->view;
   int status = reserve(&view->tables, sizeof *view->tables, view->table_count, tables);
-  if (status == 0) status = reserve(&set->tables, sizeof *set->tables, view->table_count, tables);
+  if (status == 0)
+    status =
+        reserve(&set->tables, sizeof *set->tables, view->table_count, tables); // NOLINT(bugprone-sizeof-expression)
   if (status == 0) status = reserve(&view->doorbells, sizeof *view->doorbells, view->doorbell_count, doorbells);
-  if (status == 0) status = reserve(&set->doorbells, sizeof *set->doorbells, view->doorbell_count, doorbells);
+  if (status == 0)
+    status = reserve(&set->doorbells, sizeof *set->doorbells, view->doorbell_count,
+                     doorbells); // NOLINT(bugprone-sizeof-expression)
   return status;
 }
 
@@ -170,7 +174,8 @@ static int table_append(struct slc__members *members, const Slotcast__Table *ent
   struct slc__member_set *set = members->incoming;
   SLC__CLEANUP(table_drop) struct member_table *table = NULL;
   int status = table_get(members, entry, received, &table);
-  if (status == 0) status = lines_check(entry, table->capacity);
+  if (table == NULL) return status;
+  status = lines_check(entry, table->capacity);
   if (status != 0) return status;
   uint8_t *lines = malloc(entry->lines.len + 1);
   if (lines == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for %zu subscribers", entry->lines.len);
@@ -196,7 +201,7 @@ static int doorbell_append(struct slc__members *members, const Slotcast__Doorbel
                      entry->line, entry->table);
   struct member_doorbell *doorbell = NULL;
   int status = doorbell_get(members, entry, received, &doorbell);
-  if (status != 0) return status;
+  if (doorbell == NULL) return status;
   uint32_t index = set->view.doorbell_count++;
   set->view.doorbells[index] = (struct slc__scan_doorbell){.table = table, .line = entry->line, .fd = doorbell->fd};
   set->doorbells[index] = doorbell;

@@ -150,8 +150,8 @@ static int publisher_opened(void *ctx, struct slc__received *received) {
 
 static int request_open(slc_publisher *publisher, const char *channel, const slc_publisher_options *options) {
   Slotcast__OpenPublisher body = SLOTCAST__OPEN_PUBLISHER__INIT;
-  body.channel = (char *)(uintptr_t)channel;
-  if (options->type != NULL) body.type = (char *)(uintptr_t)options->type;
+  body.channel = (char *)channel;
+  if (options->type != NULL) body.type = (char *)options->type;
   body.slots = options->slots;
   body.slot_size = options->slot_size;
   body.max_loans = options->max_loans;
@@ -269,7 +269,7 @@ void slc_publisher_close(slc_publisher *publisher) {
 
 /* A status of the slot log, with its sentence where it has one. */
 static int log_status(int status) {
-  if (status == SLC_WOULD_BLOCK || status == SLC_TIMED_OUT) return status;
+  if (status == 0 || status == SLC_WOULD_BLOCK || status == SLC_TIMED_OUT) return status;
   return slc__fail(status, "%s", slc__status_text(status));
 }
 
@@ -290,26 +290,52 @@ static int stale(void) {
   return slc__fail(SLC_STALE, "this loan is not on loan any more: it was published, discarded or never made");
 }
 
-int slc_publisher_loan(slc_publisher *publisher, size_t size, slc_loan *ret_loan) {
-  if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
-  if (size > publisher->slot_size)
-    return slc__fail(SLC_TOO_LARGE, "%zu bytes do not fit into the channel's slots of %ju", size,
-                     (uintmax_t)publisher->slot_size);
-  if (publisher->idle_count == 0)
-    return slc__fail(SLC_LOAN_LIMIT, "all %u loans of this publisher are in use: publish or discard one first",
-                     publisher->max_loans);
+/* An entry for a message of up to `size` bytes; NULL, and why not. */
+static struct loan_entry *loan_begin(slc_publisher *publisher, size_t size, int *ret_status) {
   uint32_t slot;
-  int status = slc__pub_loan(&publisher->pub, &slot);
-  if (status != 0) return log_status(status);
-  uint64_t wanted = size != 0 ? size : publisher->slot_size;
+  int status;
+  if (size > publisher->slot_size)
+    status = slc__fail(SLC_TOO_LARGE, "%zu bytes do not fit into the channel's slots of %ju", size,
+                       (uintmax_t)publisher->slot_size);
+  else if (publisher->idle_count == 0)
+    status = slc__fail(SLC_LOAN_LIMIT, "all %u loans of this publisher are in use: publish or discard one first",
+                       publisher->max_loans);
+  else
+    status = log_status(slc__pub_loan(&publisher->pub, &slot));
+  if (status != 0) {
+    *ret_status = status;
+    return NULL;
+  }
   struct loan_entry *entry = &publisher->loans[publisher->idle_loans[--publisher->idle_count]];
+  uint64_t wanted = size != 0 ? size : publisher->slot_size;
   entry->slot = slot;
   entry->in_prefix = wanted <= SLC__INLINE;
-  entry->capacity =
-      entry->in_prefix && publisher->slot_size > SLC__INLINE ? (uint64_t)SLC__INLINE : publisher->slot_size;
-  ret_loan->data = slc__pub_payload(&publisher->pub, slot, wanted);
+  entry->capacity = entry->in_prefix && publisher->slot_size > SLC__INLINE ? SLC__INLINE : publisher->slot_size;
+  return entry;
+}
+
+static void *loan_data(const slc_publisher *publisher, const struct loan_entry *entry) {
+  return slc__pub_payload(&publisher->pub, entry->slot, entry->in_prefix ? 1 : SLC__INLINE + 1);
+}
+
+static int loan_publish(slc_publisher *publisher, struct loan_entry *entry, size_t size, uint64_t *ret_ordinal) {
+  uint64_t timestamp = publisher->has_timestamp ? (uint64_t)slc__clock_ns() : 0;
+  uint64_t ordinal;
+  int status = slc__pub_publish(&publisher->pub, entry->slot, size, entry->in_prefix, timestamp, &ordinal);
+  if (status != 0) return log_status(status);
+  loan_end(publisher, entry);
+  if (ret_ordinal != NULL) *ret_ordinal = ordinal + 1;
+  return 0;
+}
+
+int slc_publisher_loan(slc_publisher *publisher, size_t size, slc_loan *ret_loan) {
+  if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
+  int status = 0;
+  struct loan_entry *entry = loan_begin(publisher, size, &status);
+  if (entry == NULL) return status;
+  ret_loan->data = loan_data(publisher, entry);
   ret_loan->capacity = (size_t)entry->capacity;
-  ret_loan->slot = slot;
+  ret_loan->slot = entry->slot;
   ret_loan->token = entry->token;
   return 0;
 }
@@ -321,33 +347,31 @@ int slc_publisher_publish(slc_publisher *publisher, slc_loan *loan, size_t size,
   if (size == 0 || size > entry->capacity)
     return slc__fail(SLC_INVALID, "a message of %zu bytes can't be published from a loan of %ju", size,
                      (uintmax_t)entry->capacity);
-  uint64_t timestamp = publisher->has_timestamp ? (uint64_t)slc__clock_ns() : 0;
-  uint64_t ordinal;
-  int status = slc__pub_publish(&publisher->pub, entry->slot, size, entry->in_prefix, timestamp, &ordinal);
-  if (status != 0) return log_status(status);
+  return loan_publish(publisher, entry, size, ret_ordinal);
+}
+
+static void loan_discard(slc_publisher *publisher, struct loan_entry *entry) {
+  slc__pub_discard(&publisher->pub, entry->slot);
   loan_end(publisher, entry);
-  if (ret_ordinal != NULL) *ret_ordinal = ordinal + 1;
-  return 0;
 }
 
 int slc_publisher_discard(slc_publisher *publisher, slc_loan *loan) {
   if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
   struct loan_entry *entry = loan_find(publisher, loan);
   if (entry == NULL) return stale();
-  slc__pub_discard(&publisher->pub, entry->slot);
-  loan_end(publisher, entry);
+  loan_discard(publisher, entry);
   return 0;
 }
 
 int slc_publisher_send(slc_publisher *publisher, const void *data, size_t size, uint64_t *ret_ordinal) {
   if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
   if (size == 0) return slc__fail(SLC_INVALID, "a message has at least one byte");
-  slc_loan loan;
-  int status = slc_publisher_loan(publisher, size, &loan);
-  if (status != 0) return status;
-  memcpy(loan.data, data, size);
-  status = slc_publisher_publish(publisher, &loan, size, ret_ordinal);
-  if (status != 0) slc_publisher_discard(publisher, &loan);
+  int status = 0;
+  struct loan_entry *entry = loan_begin(publisher, size, &status);
+  if (entry == NULL) return status;
+  memcpy(loan_data(publisher, entry), data, size);
+  status = loan_publish(publisher, entry, size, ret_ordinal);
+  if (status != 0) loan_discard(publisher, entry);
   return status;
 }
 
@@ -360,7 +384,7 @@ int slc_publisher_wait(slc_publisher *publisher, int64_t timeout_ns) {
     int64_t slice = slc__deadline_after(WAIT_SLICE_NS);
     int64_t until = slice < deadline ? slice : deadline;
     int status = slc__pub_wait(&publisher->pub, until, publisher->spin_ns);
-    if (status != SLC_TIMED_OUT) return status == 0 ? 0 : log_status(status);
+    if (status != SLC_TIMED_OUT) return log_status(status);
     if (until == deadline) return SLC_TIMED_OUT;
     slc__connection_visit(publisher->client);
   }

@@ -39,33 +39,34 @@ static Slotcast__DescriptorKind kind_of_object(enum slc__object_kind kind) {
   return SLOTCAST__DESCRIPTOR_KIND__DESCRIPTOR_KIND_UNSPECIFIED;
 }
 
-/* The manifest's next entry, when it is of that kind. */
-static int entry_next(struct slc__received *received, Slotcast__DescriptorKind kind,
-                      const Slotcast__Descriptor **ret_entry, int *ret_fd) {
+/* The manifest's next entry and its descriptor, when it is of that kind; NULL when not. */
+static const Slotcast__Descriptor *entry_next(struct slc__received *received, Slotcast__DescriptorKind kind,
+                                              int *ret_fd) {
   size_t index = received->next;
-  if (index >= received->message->n_descriptors || index >= received->fds->count)
-    return slc__fail(SLC_PROTOCOL, "the broker's message lacks a descriptor: %s", kind_name(kind));
+  if (index >= received->message->n_descriptors || index >= received->fds->count) {
+    slc__fail(SLC_PROTOCOL, "the broker's message lacks a descriptor: %s", kind_name(kind));
+    return NULL;
+  }
   const Slotcast__Descriptor *entry = received->message->descriptors[index];
-  if (entry->kind != kind)
-    return slc__fail(SLC_PROTOCOL, "descriptor %zu of the broker's message is %s, and not %s", index,
-                     kind_name(entry->kind), kind_name(kind));
+  if (entry->kind != kind) {
+    slc__fail(SLC_PROTOCOL, "descriptor %zu of the broker's message is %s, and not %s", index, kind_name(entry->kind),
+              kind_name(kind));
+    return NULL;
+  }
   *ret_fd = slc__fds_take(received->fds, index);
-  *ret_entry = entry;
   received->next = index + 1;
-  return 0;
+  return entry;
 }
 
 int slc__received_doorbell(struct slc__received *received, int *ret_fd) {
-  const Slotcast__Descriptor *entry;
-  return entry_next(received, SLOTCAST__DESCRIPTOR_KIND__DOORBELL, &entry, ret_fd);
+  return entry_next(received, SLOTCAST__DESCRIPTOR_KIND__DOORBELL, ret_fd) != NULL ? 0 : SLC_PROTOCOL;
 }
 
 int slc__received_map(struct slc__received *received, enum slc__object_kind kind, enum slc__access access,
                       uint64_t size, struct slc__mapping *ret_mapping) {
-  const Slotcast__Descriptor *entry;
   SLC__CLEANUP_FD int fd = -1;
-  int status = entry_next(received, kind_of_object(kind), &entry, &fd);
-  if (status != 0) return status;
+  const Slotcast__Descriptor *entry = entry_next(received, kind_of_object(kind), &fd);
+  if (entry == NULL) return SLC_PROTOCOL;
   if (size != 0 && entry->size != size)
     return slc__fail(SLC_PROTOCOL, "the broker's %s has %ju bytes where its shape needs %ju", kind_name(entry->kind),
                      (uintmax_t)entry->size, (uintmax_t)size);

@@ -226,8 +226,8 @@ static int subscriber_opened(void *ctx, struct slc__received *received) {
 
 static int request_open(slc_subscriber *subscriber, const char *channel, const slc_subscriber_options *options) {
   Slotcast__OpenSubscriber body = SLOTCAST__OPEN_SUBSCRIBER__INIT;
-  body.channel = (char *)(uintptr_t)channel;
-  if (options->type != NULL) body.type = (char *)(uintptr_t)options->type;
+  body.channel = (char *)channel;
+  if (options->type != NULL) body.type = (char *)options->type;
   body.max_holds = options->max_holds;
   body.reliable = options->reliable != 0;
   Slotcast__Message message = SLOTCAST__MESSAGE__INIT;

@@ -8,8 +8,8 @@
  *   - Fallible functions return 0 (or a count) or a negative slc_status (slotcast/status.h); slc_error_detail() then
  *     has the sentence that says what happened and what to do.
  *   - Results come back through the last parameters, named ret_*, written only on success.
- *   - Options structs are made by their initialiser macro (it sets `size`); zero means the default everywhere.  A NULL options
- *     pointer means all defaults.
+ *   - Options structs are made by their initialiser macro (it sets `size`); zero means the default everywhere.  A NULL
+ *     options pointer means all defaults.
  *   - Times are nanoseconds.  A time-out that is negative waits for ever; 0 does not wait.
  *   - Threads: a publisher or subscriber handle belongs to one thread at a time; different handles, also of one
  *     client, may be used by different threads at once.
@@ -41,8 +41,8 @@ extern "C" {
 #define SLC_VERSION_STRING "0.1.0"
 
 #define SLC_WAIT_FOREVER INT64_C(-1)
-#define SLC_SPIN_FOREVER INT64_MAX   /* spin_ns: never sleep */
-#define SLC_SPIN_NEVER INT64_C(-1)   /* spin_ns: sleep at once */
+#define SLC_SPIN_FOREVER INT64_MAX /* spin_ns: never sleep */
+#define SLC_SPIN_NEVER INT64_C(-1) /* spin_ns: sleep at once */
 
 /* The version of the library in use, "major.minor.patch".  Any thread; static storage. */
 SLC_EXPORT const char *slc_version(void);
@@ -60,10 +60,13 @@ typedef struct slc_client slc_client;
 
 typedef struct slc_client_options {
   uint32_t size;
-  const char *socket; /* path; NULL: $SLOTCAST_SOCKET, else $XDG_RUNTIME_DIR/slotcast/broker.sock if there, else /run/slotcast/broker.sock */
-  const char *name;   /* what this client is called in `slotcast info`, up to 255 bytes; NULL: the program's name */
+  /* Path; NULL: $SLOTCAST_SOCKET, else $XDG_RUNTIME_DIR/slotcast/broker.sock if there, else /run/slotcast/broker.sock.
+   */
+  const char *socket;
+  const char *name; /* what this client is called in `slotcast info`, up to 255 bytes; NULL: the program's name */
 } slc_client_options;
-#define SLC_CLIENT_OPTIONS_INIT {sizeof(slc_client_options), NULL, NULL}
+#define SLC_CLIENT_OPTIONS_INIT                                                                                        \
+  { sizeof(slc_client_options), NULL, NULL }
 
 /* Connects.  SLC_NO_BROKER, SLC_DENIED, SLC_VERSION, SLC_PROTOCOL, SLC_NO_DESCRIPTORS, SLC_NO_MEMORY, SLC_INVALID,
  * SLC_SYSTEM.  The client is the caller's, to be closed after all its publishers and subscribers.  Any thread. */
@@ -73,7 +76,7 @@ SLC_EXPORT void slc_client_close(slc_client *client);
 /* The broker's socket path that this client uses.  Valid as long as the client. */
 SLC_EXPORT const char *slc_client_socket(const slc_client *client);
 
-/* ---- publisher ---------------------------------------------------------------------------------------------------- */
+/* ---- publisher --------------------------------------------------------------------------------------------------- */
 
 typedef struct slc_publisher slc_publisher;
 
@@ -83,16 +86,17 @@ typedef struct slc_publisher_options {
   uint64_t slot_size;      /* largest message, bytes; 0: as the channel is, or 1024 */
   uint32_t max_loans;      /* slots on loan at once; 0: 1 */
   uint32_t max_publishers; /* of the channel, 1..4095; 0: as it is, or 64 */
-  int reliable;            /* non-zero: loans wait (WOULD_BLOCK) for reliable subscribers; all publishers of a channel agree */
-  int no_timestamp;        /* non-zero: messages carry no time (saves a clock reading each) */
-  const char *type;        /* what the bytes are, up to 255 bytes; first non-empty wins, another is refused; NULL: any */
-  int64_t spin_ns;         /* slc_publisher_wait polls so long before it sleeps; 0: the default, 20 us */
+  int reliable;     /* non-zero: loans wait (WOULD_BLOCK) for reliable subscribers; all publishers of a channel agree */
+  int no_timestamp; /* non-zero: messages carry no time (saves a clock reading each) */
+  const char *type; /* what the bytes are, up to 255 bytes; first non-empty wins, another is refused; NULL: any */
+  int64_t spin_ns;  /* slc_publisher_wait polls so long before it sleeps; 0: the default, 20 us */
 } slc_publisher_options;
-#define SLC_PUBLISHER_OPTIONS_INIT {sizeof(slc_publisher_options), 0, 0, 0, 0, 0, 0, NULL, 0}
+#define SLC_PUBLISHER_OPTIONS_INIT                                                                                     \
+  { sizeof(slc_publisher_options), 0, 0, 0, 0, 0, 0, NULL, 0 }
 
-/* Opens a publisher, creating the channel when it is new.  SLC_NAME_INVALID, SLC_INCOMPATIBLE, SLC_NO_BUDGET, SLC_LIMIT,
- * SLC_DENIED, SLC_INVALID, SLC_BROKER_GONE, SLC_PROTOCOL, SLC_NO_DESCRIPTORS, SLC_NO_MEMORY, SLC_FORKED, SLC_SYSTEM.  The publisher is the
- * caller's.  Any thread. */
+/* Opens a publisher, creating the channel when it is new.  SLC_NAME_INVALID, SLC_INCOMPATIBLE, SLC_NO_BUDGET,
+ * SLC_LIMIT, SLC_DENIED, SLC_INVALID, SLC_BROKER_GONE, SLC_PROTOCOL, SLC_NO_DESCRIPTORS, SLC_NO_MEMORY, SLC_FORKED,
+ * SLC_SYSTEM.  The publisher is the caller's.  Any thread. */
 SLC_EXPORT int slc_publisher_open(slc_client *client, const char *channel, const slc_publisher_options *options,
                                   slc_publisher **ret_publisher);
 /* Discards what is on loan and leaves the channel; published messages stay.  Takes NULL. */
@@ -110,8 +114,8 @@ typedef struct slc_loan {
  * SLC_TOO_LARGE, SLC_CORRUPT, SLC_FORKED.  The memory is the caller's until publish, discard or close. */
 SLC_EXPORT int slc_publisher_loan(slc_publisher *publisher, size_t size, slc_loan *ret_loan);
 /* Publishes the first `size` bytes (1..capacity) of a loan; from then on the memory must not be written.  *ret_ordinal
- * (may be NULL): 1, 2, 3 .. per channel.  SLC_STALE: not on loan (any more).  SLC_INVALID: size is 0 or more than the capacity; the loan stays.
- * SLC_CORRUPT, SLC_EXHAUSTED, SLC_FORKED: the loan stays. */
+ * (may be NULL): 1, 2, 3 .. per channel.  SLC_STALE: not on loan (any more).  SLC_INVALID: size is 0 or more than the
+ * capacity; the loan stays. SLC_CORRUPT, SLC_EXHAUSTED, SLC_FORKED: the loan stays. */
 SLC_EXPORT int slc_publisher_publish(slc_publisher *publisher, slc_loan *loan, size_t size, uint64_t *ret_ordinal);
 /* Gives a loan back.  SLC_STALE, SLC_FORKED. */
 SLC_EXPORT int slc_publisher_discard(slc_publisher *publisher, slc_loan *loan);
@@ -121,20 +125,20 @@ SLC_EXPORT int slc_publisher_send(slc_publisher *publisher, const void *data, si
 SLC_EXPORT int slc_publisher_wait(slc_publisher *publisher, int64_t timeout_ns);
 
 typedef struct slc_publisher_stats {
-  uint32_t size;              /* set by the caller: sizeof(slc_publisher_stats) */
-  uint32_t slots;             /* of the channel */
-  uint64_t slot_size;         /* bytes */
-  uint64_t messages;          /* published by this publisher */
-  uint64_t bytes;             /* published by this publisher */
-  uint64_t would_block;       /* loans refused for want of a slot */
-  uint64_t wakes;             /* system calls made to wake sleepers */
-  uint32_t subscribers;       /* of the channel, now */
-  uint32_t publishers;        /* of the channel, now */
+  uint32_t size;        /* set by the caller: sizeof(slc_publisher_stats) */
+  uint32_t slots;       /* of the channel */
+  uint64_t slot_size;   /* bytes */
+  uint64_t messages;    /* published by this publisher */
+  uint64_t bytes;       /* published by this publisher */
+  uint64_t would_block; /* loans refused for want of a slot */
+  uint64_t wakes;       /* system calls made to wake sleepers */
+  uint32_t subscribers; /* of the channel, now */
+  uint32_t publishers;  /* of the channel, now */
 } slc_publisher_stats;
 /* Reads shared memory only.  SLC_INVALID, SLC_FORKED. */
 SLC_EXPORT int slc_publisher_stats_get(slc_publisher *publisher, slc_publisher_stats *ret_stats);
 
-/* ---- subscriber --------------------------------------------------------------------------------------------------- */
+/* ---- subscriber -------------------------------------------------------------------------------------------------- */
 
 typedef struct slc_subscriber slc_subscriber;
 
@@ -147,11 +151,13 @@ typedef struct slc_subscriber_options {
   uint32_t size;
   uint32_t max_holds; /* messages held at once, 1..4096; 0: 2 */
   int start;          /* enum slc_start */
-  int reliable;       /* non-zero: publishers wait for this subscriber; refused where the channel's publishers are not reliable */
+  int reliable;       /* non-zero: publishers wait for this subscriber; refused where the channel's publishers are not
+                         reliable */
   const char *type;   /* refused when the channel's is another; NULL: any */
   int64_t spin_ns;    /* slc_subscriber_wait polls so long before it sleeps; 0: the default, 20 us */
 } slc_subscriber_options;
-#define SLC_SUBSCRIBER_OPTIONS_INIT {sizeof(slc_subscriber_options), 0, 0, 0, NULL, 0}
+#define SLC_SUBSCRIBER_OPTIONS_INIT                                                                                    \
+  { sizeof(slc_subscriber_options), 0, 0, 0, NULL, 0 }
 
 /* Opens a subscriber.  It may come before any publisher: then nothing can be taken until one comes, and the caller need
  * do nothing about it.  Statuses as slc_publisher_open.  The subscriber is the caller's.  Any thread. */
@@ -171,24 +177,25 @@ typedef struct slc_message {
 } slc_message;
 
 /* Takes the next message in order of ordinals.  An overrun subscriber goes on with the older of what is left, and the
- * ordinals skipped count as dropped.  SLC_EMPTY, SLC_HOLD_LIMIT (the message stays unread), SLC_CORRUPT, SLC_FORKED; while waiting
- * for the first publisher also the statuses of slc_subscriber_open. */
+ * ordinals skipped count as dropped.  SLC_EMPTY, SLC_HOLD_LIMIT (the message stays unread), SLC_CORRUPT, SLC_FORKED;
+ * while waiting for the first publisher also the statuses of slc_subscriber_open. */
 SLC_EXPORT int slc_subscriber_take(slc_subscriber *subscriber, slc_message *ret_message);
 /* Takes the latest message, skipping unread ones before it (they don't count as dropped).  Statuses as take. */
 SLC_EXPORT int slc_subscriber_take_newest(slc_subscriber *subscriber, slc_message *ret_message);
 /* Gives a message back; its memory must not be read any more.  SLC_STALE, SLC_FORKED. */
 SLC_EXPORT int slc_subscriber_release(slc_subscriber *subscriber, slc_message *message);
 /* Waits until something may be taken, or the channel's publishers have changed (so that a caller can see the last one
- * leave): 0, then take may still give SLC_EMPTY.  SLC_TIMED_OUT, SLC_FORKED, SLC_BROKER_GONE (only before the first publisher came). */
+ * leave): 0, then take may still give SLC_EMPTY.  SLC_TIMED_OUT, SLC_FORKED, SLC_BROKER_GONE (only before the first
+ * publisher came). */
 SLC_EXPORT int slc_subscriber_wait(slc_subscriber *subscriber, int64_t timeout_ns);
 /* A descriptor for the caller's own event loop: readable when something may be taken, until take has given SLC_EMPTY.
- * Poll it, never read or close it; valid until the subscriber is closed.  SLC_BROKER_GONE, SLC_NO_DESCRIPTORS, SLC_LIMIT, SLC_FORKED,
- * SLC_SYSTEM. */
+ * Poll it, never read or close it; valid until the subscriber is closed.  SLC_BROKER_GONE, SLC_NO_DESCRIPTORS,
+ * SLC_LIMIT, SLC_FORKED, SLC_SYSTEM. */
 SLC_EXPORT int slc_subscriber_fd(slc_subscriber *subscriber, int *ret_fd);
 
 typedef struct slc_subscriber_stats {
-  uint32_t size;       /* set by the caller: sizeof(slc_subscriber_stats) */
-  uint32_t attached;   /* 0: no publisher has come yet; slots, slot_size and the counts below are then 0 */
+  uint32_t size;     /* set by the caller: sizeof(slc_subscriber_stats) */
+  uint32_t attached; /* 0: no publisher has come yet; slots, slot_size and the counts below are then 0 */
   uint32_t slots;
   uint32_t publishers; /* of the channel, now */
   uint64_t slot_size;
@@ -200,7 +207,7 @@ typedef struct slc_subscriber_stats {
 /* Reads shared memory only.  SLC_INVALID, SLC_FORKED. */
 SLC_EXPORT int slc_subscriber_stats_get(slc_subscriber *subscriber, slc_subscriber_stats *ret_stats);
 
-/* ---- inspection --------------------------------------------------------------------------------------------------- */
+/* ---- inspection -------------------------------------------------------------------------------------------------- */
 
 typedef struct slc_user_info {
   uint64_t id;
@@ -231,7 +238,7 @@ typedef struct slc_channel_info {
   uint32_t publishers;
   uint32_t subscribers;
   uint64_t messages;
-  uint64_t memory;    /* bytes of all shared objects */
+  uint64_t memory; /* bytes of all shared objects */
   /* the following only from slc_channel_inspect */
   uint64_t bytes;
   uint64_t drops;
@@ -245,7 +252,8 @@ typedef struct slc_channel_info {
   const slc_user_info *users;
 } slc_channel_info;
 
-/* All channels, by name; to be freed with slc_channel_list_free.  SLC_BROKER_GONE, SLC_PROTOCOL, SLC_NO_MEMORY, SLC_FORKED. */
+/* All channels, by name; to be freed with slc_channel_list_free.  SLC_BROKER_GONE, SLC_PROTOCOL, SLC_NO_MEMORY,
+ * SLC_FORKED. */
 SLC_EXPORT int slc_channel_list(slc_client *client, slc_channel_info **ret_channels, size_t *ret_count);
 SLC_EXPORT void slc_channel_list_free(slc_channel_info *channels, size_t count);
 /* One channel and its users; to be freed with slc_channel_info_free.  Also SLC_NOT_FOUND. */

@@ -67,7 +67,7 @@ static void test_wait_tells_of_publishers(void **state) {
   assert_int_equal(subscriber_stats(subscriber).publishers, 0);
   assert_int_equal(subscriber_stats(subscriber).publishers_joined, 1);
   check_status(slc_subscriber_wait(subscriber, 0), SLC_TIMED_OUT);
-  publisher = publisher_open(client, NULL);
+  publisher_open(client, NULL);
   check_ok(slc_subscriber_wait(subscriber, SLC_WAIT_FOREVER));
   assert_int_equal(subscriber_stats(subscriber).publishers_joined, 2);
   slc_client_close(client);

@@ -63,7 +63,7 @@ static bool peer_answer(const struct peer *peer, int fd, const Slotcast__Message
     answer.body_case = SLOTCAST__MESSAGE__BODY_DONE;
     answer.done = &done;
   }
-  int fds[4];
+  int fds[4] = {-1, -1, -1, -1};
   size_t fd_count = 0;
   if (peer->script != NULL && !peer->script(request, &answer, fds, &fd_count)) return false;
   peer_send(fd, &answer, fds, fd_count);
@@ -91,7 +91,7 @@ static void peer_serve(const struct peer *peer, int fd) {
 static void *peer_run(void *argument) {
   const struct peer *peer = argument;
   struct pollfd readable = {.fd = peer->listen_fd, .events = POLLIN};
-  int fd;
+  int fd = -1;
   while (poll(&readable, 1, -1) >= 0 && slc__net_accept(peer->listen_fd, &fd) != 0) {
   }
   peer_serve(peer, fd);
@@ -153,7 +153,7 @@ static bool script_refuse(const Slotcast__Message *request, Slotcast__Message *a
   static Slotcast__Refusal refusal;
   slotcast__refusal__init(&refusal);
   refusal.status = SLC_LIMIT;
-  refusal.text = (char *)(uintptr_t) "too many of you";
+  refusal.text = (char *)"too many of you";
   answer->body_case = SLOTCAST__MESSAGE__BODY_REFUSAL;
   answer->refusal = &refusal;
   return true;
@@ -272,7 +272,7 @@ static bool script_endless_list(const Slotcast__Message *request, Slotcast__Mess
   (void)fds, (void)fd_count;
   if (is_hello(request)) return true;
   slotcast__channel_summary__init(&summary);
-  summary.name = (char *)(uintptr_t) "x";
+  summary.name = (char *)"x";
   slotcast__channel_list__init(&channel_list);
   channel_list.channels = summaries;
   channel_list.n_channels = 1;
