@@ -1,0 +1,264 @@
+/* The broker: channels, the users of each, the clients they came by, the processes they live in.
+ *
+ *   process  a peer process, watched by its pidfd; its users are cleaned up when that fires
+ *   client   a connection; its users stay, disconnected, when it ends while the process lives
+ *   channel  shape, shared objects, users
+ *   user     one publisher or subscriber
+ *   account  what one uid has, against its limits
+ *
+ * Everything lives on one loop thread. */
+#ifndef SLC__BROKER_H
+#define SLC__BROKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <uv.h>
+
+#include "loop/connection.h"
+#include "net/peer.h"
+#include "shm/object.h"
+#include "shm/slotlog.h"
+#include "slotcast.pb-c.h"
+#include "slotcast/status.h"
+
+/* ---- limits ---- */
+
+/* X(field, option, default, what): each per uid. */
+#define SLC__LIMIT_MAP(X)                                                                                              \
+  X(connections, "max-connections", 1024, "connections")                                                               \
+  X(channels, "max-channels", 4096, "channels")                                                                        \
+  X(users, "max-users", 16384, "publishers and subscribers")                                                           \
+  X(memory, "max-memory", UINT64_C(64) << 30, "bytes of shared memory")
+
+struct limits {
+#define SLC__LIMIT_FIELD_(field, option, standard, what) uint64_t field;
+  SLC__LIMIT_MAP(SLC__LIMIT_FIELD_)
+#undef SLC__LIMIT_FIELD_
+};
+
+enum limit_kind {
+#define SLC__LIMIT_KIND_(field, option, standard, what) LIMIT_##field,
+  SLC__LIMIT_MAP(SLC__LIMIT_KIND_)
+#undef SLC__LIMIT_KIND_
+};
+enum { LIMIT_KINDS = LIMIT_memory + 1 };
+
+struct account {
+  LIST_ENTRY(account) link;
+  uid_t uid;
+  uint32_t references;
+  struct limits used;
+};
+
+struct broker_options {
+  const char *socket;
+  mode_t socket_mode;
+  gid_t socket_gid; /* -1: as it comes */
+  enum slc__backend backend;
+  struct limits limits;
+};
+
+/* ---- who and what ---- */
+
+struct broker;
+struct client;
+struct user;
+
+struct process {
+  LIST_ENTRY(process) link;
+  uv_poll_t poll; /* of the pidfd */
+  struct broker *broker;
+  struct slc__peer peer;
+  struct account *account;
+  uint8_t instance[16]; /* of its newest hello */
+  LIST_HEAD(, client) clients;
+  LIST_HEAD(, user) users;
+};
+
+struct client {
+  LIST_ENTRY(client) link; /* of its process */
+  struct broker *broker;
+  struct process *process;
+  struct slc__connection *connection;
+  bool said_hello;
+  uint8_t instance[16];
+  char name[256];
+};
+
+struct table {
+  uint32_t id; /* 1, 2, 3 .. per channel */
+  uid_t uid;
+  int fd, bell_fd;
+  struct slc__mapping mapping, bell_mapping;
+  uint32_t line_count;
+  uint8_t *lines; /* as in the Membership message */
+};
+
+struct channel {
+  char *name;
+  char *type;              /* "": any */
+  struct account *account; /* of whoever made it: pays for the memory */
+  bool is_shaped;
+  struct slc__geometry geometry;
+  struct slc__control control;
+  struct slc__mapping control_mapping;
+  int control_fd, buffers_fd;
+  uint64_t memory; /* bytes of all objects */
+  struct table **tables;
+  uint32_t table_count;
+  uint32_t last_doorbell;
+  uint8_t *publisher_ids; /* 1: in use; by id */
+  uint32_t publishers, subscribers;
+  LIST_HEAD(, user) users;
+};
+
+struct user {
+  LIST_ENTRY(user) of_channel, of_process;
+  uint64_t id;
+  struct channel *channel;
+  struct process *process;
+  struct client *client; /* NULL: disconnected */
+  bool is_publisher;
+  bool is_reliable;
+  bool is_counted; /* in its channel's publishers or subscribers */
+  uint32_t max;    /* loans or holds */
+  char name[256];
+  /* publisher */
+  uint32_t publisher_id;
+  uint32_t tables_sent, doorbells_sent; /* it has those with ids up to these */
+  bool owes_membership;                 /* its socket was full */
+  /* subscriber */
+  struct table *table; /* NULL: not attached, the channel has no shape */
+  uint32_t line;
+  bool owes_attachment;
+  int doorbell; /* -1: none */
+  uint32_t doorbell_id;
+};
+
+struct broker {
+  uv_loop_t *loop;
+  struct broker_options options;
+  uint8_t session[16];
+  int session_lock; /* shm backend; -1 otherwise */
+  int listen_fd, lock_fd, reserve_fd;
+  uv_poll_t listener;
+  void *channels; /* tsearch tree by name */
+  uint64_t last_user;
+  LIST_HEAD(, process) processes;
+  LIST_HEAD(, account) accounts;
+};
+
+/* ---- broker.c ---- */
+
+/* Listens; statuses of slc__net_listen and slc__object_session_lock.  Serves when the loop runs. */
+int broker_open(struct broker *broker, uv_loop_t *loop, const struct broker_options *options);
+/* Closes everything; the loop ends when the handles are closed. */
+void broker_close(struct broker *broker);
+
+/* ---- limits.c ---- */
+
+struct account *account_ref(struct broker *broker, uid_t uid); /* NULL: no memory */
+void account_unref(struct account *account);                   /* takes NULL */
+/* SLC_LIMIT with a sentence that names the limit, its value and its option. */
+int charge(struct broker *broker, struct account *account, enum limit_kind kind, uint64_t amount);
+void discharge(struct account *account, enum limit_kind kind, uint64_t amount);
+void limits_init(struct limits *limits);
+uint64_t *limit_field(struct limits *limits, enum limit_kind kind);
+const char *limit_option(enum limit_kind kind);
+
+/* ---- process.c ---- */
+
+/* The process at the other end of a connection, watched from now on.  Takes the peer's pidfd over. */
+int process_find(struct broker *broker, struct slc__peer *peer, struct process **ret_process);
+/* Forgets a process that has neither clients nor users. */
+void process_release(struct process *process);
+void process_close_all(struct broker *broker);
+
+/* ---- client.c ---- */
+
+/* Takes the descriptor over, also when it fails. */
+int client_open(struct broker *broker, int fd);
+/* The connection ends; users stay with the process, disconnected. */
+void client_close(struct client *client);
+int client_send(struct client *client, const Slotcast__Message *message, const int *fds, size_t fd_count);
+
+/* ---- request.c ---- */
+
+/* One message of a client; negative: the client broke the protocol and is to be closed. */
+int request_handle(struct client *client, const Slotcast__Message *message, struct slc__fds *fds);
+
+/* ---- channel.c ---- */
+
+struct channel *channel_find(struct broker *broker, const char *name);
+int channel_make(struct broker *broker, struct account *account, const char *name, struct channel **ret_channel);
+void channel_free(struct broker *broker, struct channel *channel);
+/* Control and buffers for this shape; the geometry is checked. */
+int channel_shape(struct broker *broker, struct channel *channel, const struct slc__geometry *geometry);
+/* Takes shape and tables back, and what they cost. */
+void channel_unshape(struct channel *channel);
+/* In the order of names. */
+void channel_for_each(struct broker *broker, void (*visit)(struct channel *channel, void *ctx), void *ctx);
+/* Wakes everybody who sleeps on this channel: on bells, on doorbells, waiting for slots. */
+void channel_ring_all(const struct channel *channel);
+int channel_check_type(const struct channel *channel, const char *type);
+void channel_adopt_type(struct channel *channel, const char *type);
+/* Slots promised to the channel's users, if it had so many slots. */
+uint64_t channel_budget(const struct channel *channel, uint32_t slots);
+/* SLC_NO_BUDGET, saying who has what, when `more` slots do not fit. */
+int channel_check_budget(const struct channel *channel, uint32_t slots, uint64_t more);
+
+/* ---- table.c ---- */
+
+/* Lines for a subscriber in a table of its uid, opened and admitted. */
+int table_admit(struct broker *broker, struct channel *channel, struct user *user);
+void table_dismiss(struct user *user);
+void table_free(struct table *table);
+
+/* ---- user.c ---- */
+
+int publisher_join(struct client *client, const Slotcast__OpenPublisher *request, struct user **ret_user);
+int subscriber_join(struct client *client, const Slotcast__OpenSubscriber *request, struct user **ret_user);
+/* After its goodbye or its process's death: everything that it had goes back into use; the channel goes with its last
+ * user. */
+void user_leave(struct user *user);
+
+/* ---- outgoing.c ---- */
+
+/* A message being composed with its descriptors and their manifest. */
+enum { OUTGOING_MAX = SLC__NET_DESCRIPTORS_MAX };
+struct outgoing {
+  Slotcast__Message message;
+  Slotcast__Descriptor entries[OUTGOING_MAX];
+  Slotcast__Descriptor *manifest[OUTGOING_MAX];
+  int fds[OUTGOING_MAX];
+  bool owned[OUTGOING_MAX];
+  size_t count;
+};
+void outgoing_init(struct outgoing *outgoing, uint64_t serial);
+void outgoing_deinit(struct outgoing *outgoing);
+/* SLC_LIMIT when there is no room. */
+int outgoing_add(struct outgoing *outgoing, Slotcast__DescriptorKind kind, int fd, uint64_t size, bool writable);
+/* The same with a read-only descriptor of the object, made for this message. */
+int outgoing_add_read_only(struct outgoing *outgoing, Slotcast__DescriptorKind kind, int fd, uint64_t size);
+int outgoing_send(struct outgoing *outgoing, struct client *client);
+
+/* ---- membership.c ---- */
+
+/* The answer to OpenPublisher, and the membership that goes with it. */
+int send_publisher_opened(struct user *user, uint64_t serial);
+int send_subscriber_opened(struct user *user, uint64_t serial);
+/* To every publisher of a channel, as of the epoch to come; then that epoch begins. */
+void membership_announce(struct channel *channel);
+/* To a subscriber that was there before the channel had a shape. */
+void attachment_push(struct user *user);
+/* What is owed to the users of a client whose socket has room again. */
+void pushes_resume(struct client *client);
+
+/* ---- inspect.c ---- */
+
+int send_channel_list(struct client *client, uint64_t serial, const Slotcast__ListChannels *request);
+int send_channel_report(struct client *client, uint64_t serial, const Slotcast__InspectChannel *request);
+void geometry_to_message(const struct slc__geometry *geometry, Slotcast__Geometry *message);
+
+#endif

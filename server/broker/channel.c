@@ -1,0 +1,212 @@
+/* Channels: found by name, shaped by their first publisher, gone with their last user.  Thread: the loop's. */
+#include <search.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/cleanup.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "broker/broker.h"
+#include "proto/codec.h"
+
+/* ---- finding ---- */
+
+static int by_name(const void *a, const void *b) {
+  return strcmp(((const struct channel *)a)->name, ((const struct channel *)b)->name);
+}
+
+struct channel *channel_find(struct broker *broker, const char *name) {
+  struct channel key = {.name = (char *)(uintptr_t)name};
+  struct channel **found = tfind(&key, &broker->channels, by_name);
+  return found == NULL ? NULL : *found;
+}
+
+struct visit {
+  void (*visit)(struct channel *channel, void *ctx);
+  void *ctx;
+};
+
+static void visit_node(const void *node, VISIT order, void *closure) {
+  const struct visit *visit = closure;
+  if (order == postorder || order == leaf) visit->visit(*(struct channel *const *)node, visit->ctx);
+}
+
+void channel_for_each(struct broker *broker, void (*visit)(struct channel *channel, void *ctx), void *ctx) {
+  struct visit closure = {.visit = visit, .ctx = ctx};
+  twalk_r(broker->channels, visit_node, &closure);
+}
+
+/* ---- making and freeing ---- */
+
+int channel_make(struct broker *broker, struct account *account, const char *name, struct channel **ret_channel) {
+  int status = slc__channel_name_check(name);
+  if (status == SLC_OK) status = charge(broker, account, LIMIT_channels, 1);
+  if (status != SLC_OK) return status;
+  struct channel *channel = calloc(1, sizeof *channel);
+  if (channel != NULL) {
+    channel->name = strdup(name);
+    channel->type = strdup("");
+    channel->control_fd = channel->buffers_fd = -1;
+    LIST_INIT(&channel->users);
+  }
+  if (channel == NULL || channel->name == NULL || channel->type == NULL ||
+      tsearch(channel, &broker->channels, by_name) == NULL) {
+    if (channel != NULL) {
+      free(channel->name);
+      free(channel->type);
+    }
+    free(channel);
+    discharge(account, LIMIT_channels, 1);
+    return slc__fail(SLC_NO_MEMORY, "no memory for the channel %s", name);
+  }
+  channel->account = account;
+  account->references++;
+  *ret_channel = channel;
+  return SLC_OK;
+}
+
+static void object_close(int *fd) {
+  if (*fd >= 0) slc__object_unlink(*fd);
+  slc__fd_close(fd);
+}
+
+void channel_unshape(struct channel *channel) {
+  for (uint32_t i = 0; i < channel->table_count; i++) table_free(channel->tables[i]);
+  free(channel->tables);
+  channel->tables = NULL;
+  channel->table_count = 0;
+  slc__mapping_deinit(&channel->control_mapping);
+  object_close(&channel->control_fd);
+  object_close(&channel->buffers_fd);
+  free(channel->publisher_ids);
+  channel->publisher_ids = NULL;
+  channel->is_shaped = false;
+  discharge(channel->account, LIMIT_memory, channel->memory);
+  channel->memory = 0;
+}
+
+void channel_free(struct broker *broker, struct channel *channel) {
+  tdelete(channel, &broker->channels, by_name);
+  channel_unshape(channel);
+  discharge(channel->account, LIMIT_channels, 1);
+  account_unref(channel->account);
+  slc__log(SLC__LOG_DEBUG, "channel %s has gone with its last user", channel->name);
+  free(channel->name);
+  free(channel->type);
+  free(channel);
+}
+
+/* ---- shape ---- */
+
+static int make_object(struct broker *broker, enum slc__object_kind kind, uint64_t size, int *ret_fd) {
+  return slc__object_create(broker->options.backend, kind, size, broker->session, false, ret_fd);
+}
+
+static int make_control(struct broker *broker, struct channel *channel) {
+  uint64_t size = slc__layout_control_size(&channel->geometry);
+  int status = make_object(broker, SLC__OBJECT_CONTROL, size, &channel->control_fd);
+  if (status == SLC_OK)
+    status = slc__object_map(channel->control_fd, broker->options.backend, SLC__OBJECT_CONTROL, size, SLC__READ_WRITE,
+                             broker->session, &channel->control_mapping);
+  if (status != SLC_OK) return status;
+  slc__control_format(&channel->geometry, channel->control_mapping.base);
+  slc__control_init(&channel->control, &channel->geometry, channel->control_mapping.base);
+  return SLC_OK;
+}
+
+int channel_shape(struct broker *broker, struct channel *channel, const struct slc__geometry *geometry) {
+  uint64_t memory = slc__layout_control_size(geometry) + slc__layout_buffers_size(geometry);
+  int status = charge(broker, channel->account, LIMIT_memory, memory);
+  if (status != SLC_OK) return status;
+  channel->memory = memory;
+  channel->geometry = *geometry;
+  channel->publisher_ids = calloc(geometry->max_publishers + 1, 1);
+  if (channel->publisher_ids == NULL) status = slc__fail(SLC_NO_MEMORY, "no memory for %s", channel->name);
+  if (status == SLC_OK) status = make_control(broker, channel);
+  if (status == SLC_OK)
+    status = make_object(broker, SLC__OBJECT_BUFFERS, slc__layout_buffers_size(geometry), &channel->buffers_fd);
+  if (status != SLC_OK) {
+    channel_unshape(channel);
+    return status;
+  }
+  channel->is_shaped = true;
+  return SLC_OK;
+}
+
+/* ---- type ---- */
+
+int channel_check_type(const struct channel *channel, const char *type) {
+  if (type[0] == '\0' || channel->type[0] == '\0' || strcmp(type, channel->type) == 0) return SLC_OK;
+  return slc__fail(SLC_INCOMPATIBLE, "the channel %s carries the type \"%s\", not \"%s\"", channel->name,
+                   channel->type, type);
+}
+
+void channel_adopt_type(struct channel *channel, const char *type) {
+  if (type[0] == '\0' || channel->type[0] != '\0') return;
+  char *copy = strdup(type);
+  if (copy == NULL) return;
+  free(channel->type);
+  channel->type = copy;
+}
+
+/* ---- budget ---- */
+
+static uint64_t share_of(const struct user *user, uint32_t slots) {
+  return user->is_publisher ? (uint64_t)user->max + slc__geometry_batch(slots) : user->max;
+}
+
+uint64_t channel_budget(const struct channel *channel, uint32_t slots) {
+  uint64_t sum = 0;
+  const struct user *user;
+  LIST_FOREACH(user, &channel->users, of_channel) sum += share_of(user, slots);
+  return sum;
+}
+
+static void append_user(char *text, size_t size, const struct user *user, uint32_t slots) {
+  size_t length = strlen(text);
+  snprintf(text + length, size - length, "; %s %s (pid %d, %.64s) has %llu",
+           user->is_publisher ? "publisher" : "subscriber", user->process->peer.program, (int)user->process->peer.pid,
+           user->name, (unsigned long long)share_of(user, slots));
+}
+
+static uint32_t slots_that_would_do(const struct channel *channel, uint64_t more) {
+  for (uint32_t slots = SLC__SLOTS_MIN; slots < SLC__SLOTS_MAX; slots *= 2) {
+    uint64_t need = channel_budget(channel, slots) + more + slc__geometry_batch(slots);
+    if (need <= slots - 1) return slots;
+  }
+  return SLC__SLOTS_MAX;
+}
+
+int channel_check_budget(const struct channel *channel, uint32_t slots, uint64_t more) {
+  enum { NAMED_MAX = 4 };
+  uint64_t used = channel_budget(channel, slots);
+  if (used + more <= slots - 1) return SLC_OK;
+  char who[700] = "";
+  int named = 0;
+  const struct user *user;
+  LIST_FOREACH(user, &channel->users, of_channel) {
+    if (named++ < NAMED_MAX) append_user(who, sizeof who, user, slots);
+  }
+  if (named > NAMED_MAX) {
+    size_t length = strlen(who);
+    snprintf(who + length, sizeof who - length, "; and %d more", named - NAMED_MAX);
+  }
+  return slc__fail(SLC_NO_BUDGET,
+                   "the channel %s has %u slots, of which %llu are promised and one stays; %llu more do not fit: make "
+                   "it with %u slots%s",
+                   channel->name, slots, (unsigned long long)used, (unsigned long long)more,
+                   slots_that_would_do(channel, more), who);
+}
+
+/* ---- waking ---- */
+
+void channel_ring_all(const struct channel *channel) {
+  for (uint32_t i = 0; i < channel->table_count; i++)
+    slc__ring_all(channel->tables[i]->mapping.base, channel->tables[i]->bell_mapping.base);
+  const struct user *user;
+  LIST_FOREACH(user, &channel->users, of_channel) {
+    if (user->doorbell >= 0) send(user->doorbell, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+  }
+}

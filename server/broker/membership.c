@@ -1,0 +1,297 @@
+/* Who subscribes, told to those who publish; and shape, told to those who came before it.
+ *
+ * Pushes are states, not events: when a socket is full we remember that we owe one and send the state of then, so nothing
+ * queues up behind a publisher that does not look, and nobody waits for it.  A snapshot names everybody; descriptors go
+ * with what the publisher does not have yet, which its two high-water marks tell, since ids only grow.
+ *
+ * The order of a join (docs/protocol.md): line written, membership pushed, epoch + 1, answer.  Thread: the loop's. */
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "broker/broker.h"
+#include "proto/codec.h"
+
+enum {
+  PAGE_DESCRIPTORS = 200,    /* per page: below SCM_MAX_FD with those of PublisherOpened beside */
+  PAGE_BYTES = 64 * 1024,    /* of line bytes and entries */
+  PAGE_ITEMS = 2048,         /* of each kind */
+  DOORBELL_BYTES = 24,
+};
+
+/* ---- one snapshot, page by page ---- */
+
+struct page {
+  Slotcast__Membership body;
+  Slotcast__Table tables[PAGE_ITEMS];
+  Slotcast__Table *table_list[PAGE_ITEMS];
+  Slotcast__Doorbell doorbells[PAGE_ITEMS];
+  Slotcast__Doorbell *doorbell_list[PAGE_ITEMS];
+  size_t bytes;
+  uint32_t tables_sent, doorbells_sent; /* what the publisher has once this page has gone */
+};
+
+/* Where the next page goes on. */
+struct snapshot {
+  struct user *publisher;
+  uint64_t epoch;
+  uint32_t table;        /* index of the next table */
+  const struct user *at; /* the next user to look at for a doorbell */
+};
+
+static struct page page;
+
+static bool page_has_room(const struct outgoing *outgoing, size_t items, size_t bytes) {
+  return items < PAGE_ITEMS && page.bytes + bytes <= PAGE_BYTES && outgoing->count + 2 <= PAGE_DESCRIPTORS;
+}
+
+static int add_table(struct outgoing *outgoing, const struct user *publisher, const struct table *table) {
+  size_t i = page.body.n_tables++;
+  Slotcast__Table *entry = page.table_list[i] = &page.tables[i];
+  slotcast__table__init(entry);
+  entry->id = table->id;
+  entry->lines.data = table->lines;
+  entry->lines.len = table->line_count;
+  while (entry->lines.len > 0 && table->lines[entry->lines.len - 1] == 0) entry->lines.len--;
+  page.bytes += entry->lines.len + sizeof *entry;
+  entry->fresh = table->id > publisher->tables_sent;
+  if (!entry->fresh) return SLC_OK;
+  page.tables_sent = table->id;
+  int status = outgoing_add_read_only(outgoing, SLOTCAST__DESCRIPTOR_KIND__TABLE, table->fd, table->mapping.size);
+  if (status != SLC_OK) return status;
+  return outgoing_add(outgoing, SLOTCAST__DESCRIPTOR_KIND__BELL, table->bell_fd, table->bell_mapping.size, true);
+}
+
+static int add_doorbell(struct outgoing *outgoing, const struct user *publisher, const struct user *user) {
+  size_t i = page.body.n_doorbells++;
+  Slotcast__Doorbell *entry = page.doorbell_list[i] = &page.doorbells[i];
+  slotcast__doorbell__init(entry);
+  entry->table = user->table->id;
+  entry->line = user->line;
+  entry->id = user->doorbell_id;
+  page.bytes += DOORBELL_BYTES;
+  entry->fresh = user->doorbell_id > publisher->doorbells_sent;
+  if (!entry->fresh) return SLC_OK;
+  if (user->doorbell_id > page.doorbells_sent) page.doorbells_sent = user->doorbell_id;
+  return outgoing_add(outgoing, SLOTCAST__DESCRIPTOR_KIND__DOORBELL, user->doorbell, 0, true);
+}
+
+/* Fills the page with as much as goes; tables first, since doorbells name them. */
+static int fill_page(struct snapshot *snapshot, struct outgoing *outgoing) {
+  const struct user *publisher = snapshot->publisher;
+  const struct channel *channel = publisher->channel;
+  slotcast__membership__init(&page.body);
+  page.body.epoch = snapshot->epoch;
+  page.body.tables = page.table_list;
+  page.body.doorbells = page.doorbell_list;
+  page.bytes = 0;
+  page.tables_sent = publisher->tables_sent;
+  page.doorbells_sent = 0;
+  int status = SLC_OK;
+  for (; status == SLC_OK && snapshot->table < channel->table_count; snapshot->table++) {
+    const struct table *table = channel->tables[snapshot->table];
+    if (!page_has_room(outgoing, page.body.n_tables, page.body.n_tables == 0 ? 0 : table->line_count)) break;
+    status = add_table(outgoing, publisher, table);
+  }
+  bool tables_done = snapshot->table == channel->table_count;
+  for (; tables_done && status == SLC_OK && snapshot->at != NULL; snapshot->at = LIST_NEXT(snapshot->at, of_channel)) {
+    if (snapshot->at->doorbell < 0 || snapshot->at->table == NULL) continue;
+    if (!page_has_room(outgoing, page.body.n_doorbells, DOORBELL_BYTES)) break;
+    status = add_doorbell(outgoing, publisher, snapshot->at);
+  }
+  page.body.more = !tables_done || snapshot->at != NULL;
+  return status;
+}
+
+static struct snapshot snapshot_begin(struct user *publisher, uint64_t epoch) {
+  return (struct snapshot){
+      .publisher = publisher, .epoch = epoch, .at = LIST_FIRST(&publisher->channel->users)};
+}
+
+/* The remaining pages are queued if need be: half a snapshot is none. */
+static int send_rest(struct snapshot *snapshot, uint32_t *doorbells_sent) {
+  int status = SLC_OK;
+  while (page.body.more && status == SLC_OK) {
+    struct outgoing outgoing;
+    outgoing_init(&outgoing, 0);
+    outgoing.message.body_case = SLOTCAST__MESSAGE__BODY_MEMBERSHIP;
+    status = fill_page(snapshot, &outgoing);
+    page.body.user = snapshot->publisher->id;
+    outgoing.message.membership = &page.body;
+    if (status == SLC_OK) status = outgoing_send(&outgoing, snapshot->publisher->client);
+    if (page.doorbells_sent > *doorbells_sent) *doorbells_sent = page.doorbells_sent;
+    snapshot->publisher->tables_sent = page.tables_sent;
+    outgoing_deinit(&outgoing);
+  }
+  return status;
+}
+
+/* Ids of doorbells don't come in order, so the mark moves only when the whole snapshot has gone. */
+static void mark_doorbells(struct user *publisher, uint32_t sent) {
+  if (sent > publisher->doorbells_sent) publisher->doorbells_sent = sent;
+}
+
+static uint64_t epoch_of(const struct channel *channel) {
+  return atomic_load_explicit(&channel->control.page->epoch, memory_order_relaxed);
+}
+
+/* ---- pushing ---- */
+
+static void give_up(struct user *user) {
+  slc__log(SLC__LOG_WARNING, "process %d (%s): %s; its connection is closed", (int)user->process->peer.pid,
+           user->process->peer.program, slc__error_detail());
+  client_close(user->client);
+}
+
+static int try_push(struct client *client, struct outgoing *outgoing) {
+  static uint8_t packed[SLC__CODEC_MESSAGE_MAX];
+  size_t size;
+  outgoing->message.descriptors = outgoing->manifest;
+  outgoing->message.n_descriptors = outgoing->count;
+  int status = slc__codec_encode(&outgoing->message, packed, sizeof packed, &size);
+  if (status != SLC_OK) return status;
+  return slc__connection_try_send(client->connection, packed, size, outgoing->fds, outgoing->count);
+}
+
+static void membership_push(struct user *publisher, uint64_t epoch) {
+  if (publisher->client == NULL) return;
+  struct snapshot snapshot = snapshot_begin(publisher, epoch);
+  struct outgoing outgoing;
+  outgoing_init(&outgoing, 0);
+  outgoing.message.body_case = SLOTCAST__MESSAGE__BODY_MEMBERSHIP;
+  int status = fill_page(&snapshot, &outgoing);
+  page.body.user = publisher->id;
+  outgoing.message.membership = &page.body;
+  if (status == SLC_OK) status = try_push(publisher->client, &outgoing);
+  outgoing_deinit(&outgoing);
+  publisher->owes_membership = status == SLC__NET_AGAIN;
+  if (status == SLC_OK) {
+    uint32_t doorbells_sent = page.doorbells_sent;
+    publisher->tables_sent = page.tables_sent;
+    status = send_rest(&snapshot, &doorbells_sent);
+    if (status == SLC_OK) mark_doorbells(publisher, doorbells_sent);
+  }
+  if (status < 0) give_up(publisher);
+}
+
+void membership_announce(struct channel *channel) {
+  uint64_t epoch = epoch_of(channel) + 1;
+  struct user *user;
+  LIST_FOREACH(user, &channel->users, of_channel) {
+    if (user->is_publisher) membership_push(user, epoch);
+  }
+  atomic_store_explicit(&channel->control.page->epoch, epoch, memory_order_seq_cst);
+}
+
+/* ---- answers ---- */
+
+static void shape_message(const struct channel *channel, Slotcast__Geometry *geometry) {
+  geometry_to_message(&channel->geometry, geometry);
+}
+
+int send_publisher_opened(struct user *user, uint64_t serial) {
+  const struct channel *channel = user->channel;
+  Slotcast__PublisherOpened opened;
+  Slotcast__Geometry geometry;
+  struct outgoing outgoing;
+  struct snapshot snapshot = snapshot_begin(user, epoch_of(channel));
+  slotcast__publisher_opened__init(&opened);
+  shape_message(channel, &geometry);
+  opened.user = user->id;
+  opened.publisher_id = user->publisher_id;
+  opened.geometry = &geometry;
+  opened.batch = slc__geometry_batch(channel->geometry.slots);
+  opened.max_loans = user->max;
+  opened.membership = &page.body;
+  outgoing_init(&outgoing, serial);
+  outgoing.message.body_case = SLOTCAST__MESSAGE__BODY_PUBLISHER_OPENED;
+  outgoing.message.publisher_opened = &opened;
+  int status = outgoing_add(&outgoing, SLOTCAST__DESCRIPTOR_KIND__CONTROL, channel->control_fd,
+                            slc__layout_control_size(&channel->geometry), true);
+  if (status == SLC_OK)
+    status = outgoing_add(&outgoing, SLOTCAST__DESCRIPTOR_KIND__BUFFERS, channel->buffers_fd,
+                          slc__layout_buffers_size(&channel->geometry), true);
+  if (status == SLC_OK) status = fill_page(&snapshot, &outgoing);
+  if (status == SLC_OK) status = outgoing_send(&outgoing, user->client);
+  outgoing_deinit(&outgoing);
+  if (status != SLC_OK) return status;
+  uint32_t doorbells_sent = page.doorbells_sent;
+  user->tables_sent = page.tables_sent;
+  status = send_rest(&snapshot, &doorbells_sent);
+  if (status == SLC_OK) mark_doorbells(user, doorbells_sent);
+  return status;
+}
+
+static int add_subscriber_objects(struct outgoing *outgoing, const struct user *user) {
+  const struct channel *channel = user->channel;
+  int status = outgoing_add_read_only(outgoing, SLOTCAST__DESCRIPTOR_KIND__CONTROL, channel->control_fd,
+                                      slc__layout_control_size(&channel->geometry));
+  if (status == SLC_OK)
+    status = outgoing_add_read_only(outgoing, SLOTCAST__DESCRIPTOR_KIND__BUFFERS, channel->buffers_fd,
+                                    slc__layout_buffers_size(&channel->geometry));
+  if (status == SLC_OK)
+    status = outgoing_add(outgoing, SLOTCAST__DESCRIPTOR_KIND__TABLE, user->table->fd, user->table->mapping.size, true);
+  if (status == SLC_OK)
+    status = outgoing_add_read_only(outgoing, SLOTCAST__DESCRIPTOR_KIND__BELL, user->table->bell_fd,
+                                    user->table->bell_mapping.size);
+  return status;
+}
+
+int send_subscriber_opened(struct user *user, uint64_t serial) {
+  Slotcast__SubscriberOpened opened;
+  Slotcast__Geometry geometry;
+  struct outgoing outgoing;
+  int status = SLC_OK;
+  slotcast__subscriber_opened__init(&opened);
+  outgoing_init(&outgoing, serial);
+  outgoing.message.body_case = SLOTCAST__MESSAGE__BODY_SUBSCRIBER_OPENED;
+  outgoing.message.subscriber_opened = &opened;
+  opened.user = user->id;
+  opened.max_holds = user->max;
+  opened.attached = user->table != NULL;
+  if (opened.attached) {
+    shape_message(user->channel, &geometry);
+    opened.geometry = &geometry;
+    opened.line = user->line;
+    status = add_subscriber_objects(&outgoing, user);
+  }
+  if (status == SLC_OK) status = outgoing_send(&outgoing, user->client);
+  outgoing_deinit(&outgoing);
+  return status;
+}
+
+void attachment_push(struct user *user) {
+  if (user->client == NULL) return;
+  Slotcast__SubscriberAttached attached;
+  Slotcast__Geometry geometry;
+  struct outgoing outgoing;
+  slotcast__subscriber_attached__init(&attached);
+  shape_message(user->channel, &geometry);
+  attached.user = user->id;
+  attached.geometry = &geometry;
+  attached.line = user->line;
+  attached.max_holds = user->max;
+  outgoing_init(&outgoing, 0);
+  outgoing.message.body_case = SLOTCAST__MESSAGE__BODY_SUBSCRIBER_ATTACHED;
+  outgoing.message.subscriber_attached = &attached;
+  int status = add_subscriber_objects(&outgoing, user);
+  if (status == SLC_OK) status = try_push(user->client, &outgoing);
+  outgoing_deinit(&outgoing);
+  user->owes_attachment = status == SLC__NET_AGAIN;
+  if (status < 0) give_up(user);
+}
+
+/* After a late membership the newcomers that it names may have missed a ring: everybody looks again. */
+void pushes_resume(struct client *client) {
+  struct process *process = client->process;
+  struct user *user;
+  LIST_FOREACH(user, &process->users, of_process) {
+    if (user->client != client) continue;
+    if (user->owes_attachment) attachment_push(user);
+    if (user->client == client && user->owes_membership) {
+      membership_push(user, epoch_of(user->channel));
+      if (!user->owes_membership) channel_ring_all(user->channel);
+    }
+    if (user->client == NULL) return; /* it has been closed */
+  }
+}

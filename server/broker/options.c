@@ -1,0 +1,155 @@
+/* The command line of slotcastd: strict, and every mistake gets a sentence.  Thread: main. */
+#include "broker/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "slotcast/status.h"
+
+enum { EXIT_USAGE = 2, OPTION_LIMIT = 1000 };
+enum { OPTION_SOCKET = 256, OPTION_MODE, OPTION_GROUP, OPTION_BACKEND, OPTION_LEVEL, OPTION_TARGET };
+
+static const char help_text[] =
+    "Usage: slotcastd [OPTION]...\n"
+    "\n"
+    "The broker of Slotcast: sets channels up, hands out shared memory, cleans up after the dead.\n"
+    "\n"
+    "  --socket PATH         where to listen; default $SLOTCAST_SOCKET, else $XDG_RUNTIME_DIR/slotcast/broker.sock,\n"
+    "                        else /run/slotcast/broker.sock\n"
+    "  --socket-mode OCTAL   permissions of the socket; default 0600\n"
+    "  --socket-group NAME   group of the socket\n"
+    "  --backend NAME        memfd (sealed, the default) or shm (/dev/shm, for one user's processes)\n"
+    "  --log-level NAME      error, warning, notice (the default), info or debug\n"
+    "  --log-target NAME     auto (the default: the journal when started by systemd), stderr or journal\n"
+    "  --max-connections N   limits for each user: connections (default 1024),\n"
+    "  --max-channels N      channels (4096),\n"
+    "  --max-users N         publishers and subscribers (16384),\n"
+    "  --max-memory BYTES    shared memory (68719476736)\n"
+    "  --help, --version\n"
+    "\n"
+    "SIGTERM and SIGINT end it; publishers and subscribers go on without it.\n"
+    "Exit status: 0 ended as asked, 1 could not serve, 2 wrong usage.\n";
+
+static int usage_error(const char *what, const char *value) {
+  fprintf(stderr, "slotcastd: %s: %s (see slotcastd --help)\n", what, value);
+  return EXIT_USAGE;
+}
+
+static bool parse_number(const char *text, int base, uint64_t max, uint64_t *ret) {
+  char *end;
+  if (text[0] < '0' || text[0] > '9') return false;
+  errno = 0;
+  unsigned long long value = strtoull(text, &end, base);
+  if (errno != 0 || *end != '\0' || value > max) return false;
+  *ret = value;
+  return true;
+}
+
+static bool default_socket(char *socket, size_t size) {
+  const char *given = getenv("SLOTCAST_SOCKET"), *runtime = getenv("XDG_RUNTIME_DIR");
+  int length;
+  if (given != NULL && given[0] != '\0') {
+    length = snprintf(socket, size, "%s", given);
+  } else if (runtime != NULL && runtime[0] != '\0') {
+    length = snprintf(socket, size, "%s/slotcast/broker.sock", runtime);
+  } else {
+    length = snprintf(socket, size, "/run/slotcast/broker.sock");
+  }
+  return length > 0 && (size_t)length < size;
+}
+
+static bool choose(const char *text, const char *const *names, int *ret) {
+  for (int i = 0; names[i] != NULL; i++) {
+    if (strcmp(text, names[i]) != 0) continue;
+    *ret = i;
+    return true;
+  }
+  return false;
+}
+
+static int take_limit(struct limits *limits, enum limit_kind kind, const char *text) {
+  if (parse_number(text, 10, INT64_MAX, limit_field(limits, kind))) return PARSE_RUN;
+  char what[64];
+  snprintf(what, sizeof what, "--%s takes a number", limit_option(kind));
+  return usage_error(what, text);
+}
+
+static int take_group(const char *name, gid_t *ret) {
+  const struct group *group = getgrnam(name);
+  if (group == NULL) return usage_error("--socket-group: there is no such group", name);
+  *ret = group->gr_gid;
+  return PARSE_RUN;
+}
+
+static int take_mode(const char *text, mode_t *ret) {
+  uint64_t mode;
+  if (!parse_number(text, 8, 0777, &mode)) return usage_error("--socket-mode takes an octal number up to 0777", text);
+  *ret = (mode_t)mode;
+  return PARSE_RUN;
+}
+
+static int take(int option, const char *value, struct command_line *line) {
+  static const char *const backends[] = {"memfd", "shm", NULL};
+  static const char *const levels[] = {"error", "warning", "notice", "info", "debug", NULL};
+  static const char *const targets[] = {"auto", "stderr", "journal", NULL};
+  int choice;
+  if (option >= OPTION_LIMIT)
+    return take_limit(&line->broker.limits, (enum limit_kind)(option - OPTION_LIMIT), value);
+  switch (option) {
+    case OPTION_SOCKET: line->broker.socket = value; return PARSE_RUN;
+    case OPTION_MODE: return take_mode(value, &line->broker.socket_mode);
+    case OPTION_GROUP: return take_group(value, &line->broker.socket_gid);
+    case OPTION_BACKEND:
+      if (!choose(value, backends, &choice)) return usage_error("--backend is memfd or shm", value);
+      line->broker.backend = (enum slc__backend)choice;
+      return PARSE_RUN;
+    case OPTION_LEVEL:
+      if (!choose(value, levels, &choice)) return usage_error("--log-level is error .. debug", value);
+      line->log_level = (enum slc__log_level)(SLC__LOG_ERROR + choice);
+      return PARSE_RUN;
+    case OPTION_TARGET:
+      if (!choose(value, targets, &choice)) return usage_error("--log-target is auto, stderr or journal", value);
+      line->log_target = (enum log_target)choice;
+      return PARSE_RUN;
+    case 'h': fputs(help_text, stdout); return 0;
+    case 'v': printf("slotcastd %s\n", SLOTCAST_VERSION); return 0;
+    default: fprintf(stderr, "Try 'slotcastd --help'.\n"); return EXIT_USAGE;
+  }
+}
+
+int command_line_parse(int argc, char **argv, struct command_line *ret) {
+  static const struct option options[] = {
+      {"socket", required_argument, NULL, OPTION_SOCKET},
+      {"socket-mode", required_argument, NULL, OPTION_MODE},
+      {"socket-group", required_argument, NULL, OPTION_GROUP},
+      {"backend", required_argument, NULL, OPTION_BACKEND},
+      {"log-level", required_argument, NULL, OPTION_LEVEL},
+      {"log-target", required_argument, NULL, OPTION_TARGET},
+#define LIMIT_OPTION(field, option, standard, what) {option, required_argument, NULL, OPTION_LIMIT + LIMIT_##field},
+      SLC__LIMIT_MAP(LIMIT_OPTION)
+#undef LIMIT_OPTION
+      {"help", no_argument, NULL, 'h'},
+      {"version", no_argument, NULL, 'v'},
+      {NULL, 0, NULL, 0},
+  };
+  *ret = (struct command_line){
+      .broker = {.socket_mode = 0600, .socket_gid = (gid_t)-1, .backend = SLC__BACKEND_MEMFD},
+      .log_level = SLC__LOG_NOTICE,
+  };
+  limits_init(&ret->broker.limits);
+  for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+    int result = take(option, optarg, ret);
+    if (result != PARSE_RUN) return result;
+  }
+  if (optind < argc) return usage_error("an argument that is no option", argv[optind]);
+  if (ret->broker.socket == NULL) {
+    if (!default_socket(ret->socket, sizeof ret->socket))
+      return usage_error("the socket path is too long", "SLOTCAST_SOCKET or XDG_RUNTIME_DIR");
+    ret->broker.socket = ret->socket;
+  }
+  return PARSE_RUN;
+}

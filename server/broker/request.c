@@ -1,0 +1,166 @@
+/* Requests: what a client may say, checked against the connection that says it, and answered.
+ *
+ * A refusal (no budget, another type ..) is an answer, and the client goes on.  A message that no honest library sends
+ * (out of place, somebody else's user, descriptors that were not asked for) ends the connection.  Thread: the loop's. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/cleanup.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "broker/broker.h"
+#include "proto/codec.h"
+
+/* ---- answers without content ---- */
+
+static int answer_refusal(struct client *client, uint64_t serial, int status) {
+  char text[SLC__CODEC_TEXT_MAX + 1];
+  snprintf(text, sizeof text, "%s", slc__error_detail());
+  Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
+  Slotcast__Refusal refusal = SLOTCAST__REFUSAL__INIT;
+  refusal.status = status;
+  refusal.text = text;
+  message.serial = serial;
+  message.body_case = SLOTCAST__MESSAGE__BODY_REFUSAL;
+  message.refusal = &refusal;
+  slc__log(SLC__LOG_INFO, "process %d (%s) refused: %s", (int)client->process->peer.pid, client->process->peer.program,
+           text);
+  return client_send(client, &message, NULL, 0);
+}
+
+static int answer_done(struct client *client, uint64_t serial) {
+  Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
+  Slotcast__Done done = SLOTCAST__DONE__INIT;
+  message.serial = serial;
+  message.body_case = SLOTCAST__MESSAGE__BODY_DONE;
+  message.done = &done;
+  return client_send(client, &message, NULL, 0);
+}
+
+/* ---- hello ---- */
+
+/* The same process with another instance has called execve: its mappings are gone, and with them what it had.  Clients of
+ * the same instance are further connections of one program, and those still connected speak for themselves. */
+static void forget_earlier_image(struct client *client) {
+  struct process *process = client->process;
+  if (memcmp(process->instance, client->instance, sizeof process->instance) == 0) return;
+  struct user *user, *next;
+  for (user = LIST_FIRST(&process->users); user != NULL; user = next) {
+    next = LIST_NEXT(user, of_process);
+    if (user->client == NULL) user_leave(user);
+  }
+  memcpy(process->instance, client->instance, sizeof process->instance);
+}
+
+static int answer_hello(struct client *client, uint64_t serial) {
+  Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
+  Slotcast__HelloReply reply = SLOTCAST__HELLO_REPLY__INIT;
+  reply.major = SLC__PROTOCOL_MAJOR;
+  reply.minor = SLC__PROTOCOL_MINOR;
+  reply.features = SLC__PROTOCOL_FEATURES;
+  reply.session.data = client->broker->session;
+  reply.session.len = sizeof client->broker->session;
+  reply.backend = client->broker->options.backend;
+  message.serial = serial;
+  message.body_case = SLOTCAST__MESSAGE__BODY_HELLO_REPLY;
+  message.hello_reply = &reply;
+  return client_send(client, &message, NULL, 0);
+}
+
+static int handle_hello(struct client *client, uint64_t serial, const Slotcast__Hello *hello) {
+  if (client->said_hello) return slc__fail(SLC_PROTOCOL, "it said hello twice");
+  if (hello->major != SLC__PROTOCOL_MAJOR) {
+    int status = slc__fail(SLC_VERSION, "the client speaks protocol %u.%u, this broker %u.%u: use the same release",
+                           hello->major, hello->minor, SLC__PROTOCOL_MAJOR, SLC__PROTOCOL_MINOR);
+    answer_refusal(client, serial, status);
+    return status;
+  }
+  memcpy(client->instance, hello->instance.data, sizeof client->instance);
+  snprintf(client->name, sizeof client->name, "%s", hello->client_name);
+  forget_earlier_image(client);
+  client->said_hello = true;
+  return answer_hello(client, serial);
+}
+
+/* ---- users ---- */
+
+static int handle_open_publisher(struct client *client, uint64_t serial, const Slotcast__OpenPublisher *request) {
+  struct user *user;
+  int status = publisher_join(client, request, &user);
+  if (status != SLC_OK) return answer_refusal(client, serial, status);
+  status = send_publisher_opened(user, serial);
+  if (status >= 0) return SLC_OK;
+  user_leave(user);
+  return answer_refusal(client, serial, status);
+}
+
+static int handle_open_subscriber(struct client *client, uint64_t serial, const Slotcast__OpenSubscriber *request) {
+  struct user *user;
+  int status = subscriber_join(client, request, &user);
+  if (status != SLC_OK) return answer_refusal(client, serial, status);
+  status = send_subscriber_opened(user, serial);
+  if (status >= 0) return SLC_OK;
+  user_leave(user);
+  return answer_refusal(client, serial, status);
+}
+
+/* A user of this very connection; ids of others' mean nothing here. */
+static struct user *find_user(struct client *client, uint64_t id) {
+  struct user *user;
+  LIST_FOREACH(user, &client->process->users, of_process) {
+    if (user->id == id && user->client == client) return user;
+  }
+  return NULL;
+}
+
+static int handle_close_user(struct client *client, uint64_t serial, const Slotcast__CloseUser *request) {
+  struct user *user = find_user(client, request->user);
+  if (user == NULL) return slc__fail(SLC_PROTOCOL, "it closed a user that it does not have");
+  user_leave(user);
+  return answer_done(client, serial);
+}
+
+static bool is_seqpacket(int fd) {
+  int type = 0;
+  socklen_t size = sizeof type;
+  return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET;
+}
+
+static int handle_set_doorbell(struct client *client, uint64_t serial, const Slotcast__Message *message,
+                               struct slc__fds *fds) {
+  struct user *user = find_user(client, message->set_doorbell->user);
+  if (user == NULL || user->is_publisher || message->n_descriptors != 1 ||
+      message->descriptors[0]->kind != SLOTCAST__DESCRIPTOR_KIND__DOORBELL || !is_seqpacket(fds->fd[0]))
+    return slc__fail(SLC_PROTOCOL, "its doorbell is not a SEQPACKET socket of one of its subscribers");
+  slc__fd_close(&user->doorbell);
+  user->doorbell = slc__fds_take(fds, 0);
+  user->doorbell_id = ++user->channel->last_doorbell;
+  if (user->table != NULL) membership_announce(user->channel);
+  return answer_done(client, serial);
+}
+
+/* ---- all ---- */
+
+int request_handle(struct client *client, const Slotcast__Message *message, struct slc__fds *fds) {
+  uint64_t serial = message->serial;
+  if (!client->said_hello && message->body_case != SLOTCAST__MESSAGE__BODY_HELLO)
+    return slc__fail(SLC_PROTOCOL, "it did not say hello first");
+  if (message->n_descriptors != 0 && message->body_case != SLOTCAST__MESSAGE__BODY_SET_DOORBELL)
+    return slc__fail(SLC_PROTOCOL, "it sent descriptors that nobody asked for");
+  switch (message->body_case) {
+    case SLOTCAST__MESSAGE__BODY_HELLO: return handle_hello(client, serial, message->hello);
+    case SLOTCAST__MESSAGE__BODY_OPEN_PUBLISHER:
+      return handle_open_publisher(client, serial, message->open_publisher);
+    case SLOTCAST__MESSAGE__BODY_OPEN_SUBSCRIBER:
+      return handle_open_subscriber(client, serial, message->open_subscriber);
+    case SLOTCAST__MESSAGE__BODY_SET_DOORBELL: return handle_set_doorbell(client, serial, message, fds);
+    case SLOTCAST__MESSAGE__BODY_CLOSE_USER: return handle_close_user(client, serial, message->close_user);
+    case SLOTCAST__MESSAGE__BODY_LIST_CHANNELS: return send_channel_list(client, serial, message->list_channels);
+    case SLOTCAST__MESSAGE__BODY_INSPECT_CHANNEL: {
+      int status = send_channel_report(client, serial, message->inspect_channel);
+      return status == SLC_NOT_FOUND ? answer_refusal(client, serial, status) : status;
+    }
+    default: return slc__fail(SLC_PROTOCOL, "it sent a message that only a broker sends");
+  }
+}

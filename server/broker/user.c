@@ -1,0 +1,279 @@
+/* Publishers and subscribers: admission and leaving.
+ *
+ * A join that fails leaves nothing behind: the user is made first and leaves again.  Thread: the loop's. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "broker/broker.h"
+
+enum {
+  DEFAULT_SLOTS = 64,
+  DEFAULT_SLOT_SIZE = 1024,
+  DEFAULT_PUBLISHERS = 64,
+  DEFAULT_HOLDS = 2,
+  HOLDS_MAX = 4096,
+};
+
+/* ---- a user without a place yet ---- */
+
+static int user_make(struct client *client, struct channel *channel, struct user **ret_user) {
+  int status = charge(client->broker, client->process->account, LIMIT_users, 1);
+  if (status != SLC_OK) return status;
+  struct user *user = calloc(1, sizeof *user);
+  if (user == NULL) {
+    discharge(client->process->account, LIMIT_users, 1);
+    return slc__fail(SLC_NO_MEMORY, "no memory for one more user of %s", channel->name);
+  }
+  user->id = ++client->broker->last_user;
+  user->channel = channel;
+  user->process = client->process;
+  user->client = client;
+  user->doorbell = -1;
+  memcpy(user->name, client->name, sizeof user->name);
+  LIST_INSERT_HEAD(&channel->users, user, of_channel);
+  LIST_INSERT_HEAD(&client->process->users, user, of_process);
+  *ret_user = user;
+  return SLC_OK;
+}
+
+static int find_or_make_channel(struct client *client, const char *name, struct channel **ret_channel) {
+  *ret_channel = channel_find(client->broker, name);
+  if (*ret_channel != NULL) return SLC_OK;
+  return channel_make(client->broker, client->process->account, name, ret_channel);
+}
+
+static void set_counts(const struct channel *channel) {
+  if (!channel->is_shaped) return;
+  struct slc__control_page *page = channel->control.page;
+  atomic_store_explicit(&page->publishers, channel->publishers, memory_order_seq_cst);
+  atomic_store_explicit(&page->subscribers, channel->subscribers, memory_order_seq_cst);
+}
+
+static void free_if_unused(struct broker *broker, struct channel *channel) {
+  if (LIST_EMPTY(&channel->users)) channel_free(broker, channel);
+}
+
+/* ---- publishers ---- */
+
+static const struct user *find_reliable_subscriber(const struct channel *channel) {
+  const struct user *user;
+  LIST_FOREACH(user, &channel->users, of_channel) {
+    if (!user->is_publisher && user->is_reliable) return user;
+  }
+  return NULL;
+}
+
+/* The smallest power of two from the default on in which those who wait already and this one have room. */
+static uint32_t slots_for_waiting(const struct channel *channel, uint32_t max_loans) {
+  uint32_t slots = DEFAULT_SLOTS;
+  while (slots < SLC__SLOTS_MAX &&
+         channel_budget(channel, slots) + max_loans + slc__geometry_batch(slots) > slots - 1) {
+    slots *= 2;
+  }
+  return slots;
+}
+
+static int first_geometry(const struct channel *channel, const Slotcast__OpenPublisher *request, uint32_t max_loans,
+                          struct slc__geometry *ret) {
+  const struct user *reliable = find_reliable_subscriber(channel);
+  if (!request->reliable && reliable != NULL)
+    return slc__fail(SLC_INCOMPATIBLE,
+                     "a reliable subscriber, %s (pid %d), waits on %s: publish reliably, or subscribe without",
+                     reliable->process->peer.program, (int)reliable->process->peer.pid, channel->name);
+  uint32_t slots = request->slots != 0 ? request->slots : slots_for_waiting(channel, max_loans);
+  *ret = (struct slc__geometry){
+      .slots = slots,
+      .log_size = slots <= SLC__SLOTS_MAX ? slc__geometry_log_size(slots) : 0,
+      .max_publishers = request->max_publishers != 0 ? request->max_publishers : DEFAULT_PUBLISHERS,
+      .reliable = request->reliable != 0,
+      .slot_size = request->slot_size != 0 ? request->slot_size : DEFAULT_SLOT_SIZE,
+  };
+  if (slc__geometry_check(ret) == SLC_OK) return SLC_OK;
+  return slc__fail(SLC_INVALID,
+                   "a channel has %d to %u slots of 1 to %llu bytes and 1 to %d publishers; asked for were %u, %llu "
+                   "and %u",
+                   SLC__SLOTS_MIN, SLC__SLOTS_MAX, (unsigned long long)SLC__SLOT_SIZE_MAX, SLC__PUBLISHERS_MAX, slots,
+                   (unsigned long long)ret->slot_size, ret->max_publishers);
+}
+
+static int check_against_shape(const struct channel *channel, const Slotcast__OpenPublisher *request) {
+  const struct slc__geometry *g = &channel->geometry;
+  if ((request->reliable != 0) != (g->reliable != 0))
+    return slc__fail(SLC_INCOMPATIBLE, "the publishers of %s are %s: all have to agree", channel->name,
+                     g->reliable != 0 ? "reliable" : "not reliable");
+  if (request->slots > g->slots || request->slot_size > g->slot_size || request->max_publishers > g->max_publishers)
+    return slc__fail(SLC_INCOMPATIBLE,
+                     "the channel %s has %u slots of %llu bytes and at most %u publishers; asked for were %u, %llu and "
+                     "%u: ask for no more, or for 0 (as it is)",
+                     channel->name, g->slots, (unsigned long long)g->slot_size, g->max_publishers, request->slots,
+                     (unsigned long long)request->slot_size, request->max_publishers);
+  return SLC_OK;
+}
+
+static int take_publisher_id(struct channel *channel, struct user *user) {
+  for (uint32_t id = 1; id <= channel->geometry.max_publishers; id++) {
+    if (channel->publisher_ids[id] != 0) continue;
+    channel->publisher_ids[id] = 1;
+    user->publisher_id = id;
+    return SLC_OK;
+  }
+  return slc__fail(SLC_LIMIT, "the channel %s has all of its %u publishers: close one, or make it with more",
+                   channel->name, channel->geometry.max_publishers);
+}
+
+/* Those who subscribed before there was a shape get their lines now; nothing has been published yet. */
+static int admit_waiting(struct broker *broker, struct channel *channel) {
+  struct user *user;
+  LIST_FOREACH(user, &channel->users, of_channel) {
+    if (user->is_publisher || user->table != NULL) continue;
+    int status = table_admit(broker, channel, user);
+    if (status != SLC_OK) return status;
+  }
+  return SLC_OK;
+}
+
+static void attach_waiting(struct channel *channel) {
+  struct user *user;
+  LIST_FOREACH(user, &channel->users, of_channel) {
+    if (!user->is_publisher) attachment_push(user);
+  }
+}
+
+/* Shape and lines, or neither. */
+static int shape_channel(struct broker *broker, struct channel *channel, const struct slc__geometry *geometry) {
+  int status = channel_shape(broker, channel, geometry);
+  if (status == SLC_OK) status = admit_waiting(broker, channel);
+  if (status == SLC_OK) return SLC_OK;
+  struct user *user;
+  LIST_FOREACH(user, &channel->users, of_channel) user->table = NULL;
+  channel_unshape(channel);
+  return status;
+}
+
+static int publisher_admit(struct client *client, struct channel *channel, const Slotcast__OpenPublisher *request,
+                           struct user **ret_user) {
+  uint32_t max_loans = request->max_loans != 0 ? request->max_loans : 1;
+  struct slc__geometry geometry = channel->geometry;
+  bool is_first = !channel->is_shaped;
+  int status = channel_check_type(channel, request->type);
+  if (status == SLC_OK)
+    status = is_first ? first_geometry(channel, request, max_loans, &geometry) : check_against_shape(channel, request);
+  if (status == SLC_OK)
+    status = channel_check_budget(channel, geometry.slots, (uint64_t)max_loans + slc__geometry_batch(geometry.slots));
+  if (status == SLC_OK && is_first) status = shape_channel(client->broker, channel, &geometry);
+  if (status != SLC_OK) return status;
+  struct user *user;
+  status = user_make(client, channel, &user);
+  if (status != SLC_OK) return status;
+  user->is_publisher = true;
+  user->is_reliable = request->reliable != 0;
+  user->max = max_loans;
+  status = take_publisher_id(channel, user);
+  if (status != SLC_OK) {
+    user_leave(user);
+    return status;
+  }
+  channel_adopt_type(channel, request->type);
+  channel->publishers++;
+  user->is_counted = true;
+  atomic_fetch_add_explicit(&channel->control.page->publishers_joined, 1, memory_order_seq_cst);
+  set_counts(channel);
+  if (is_first) attach_waiting(channel);
+  *ret_user = user;
+  return SLC_OK;
+}
+
+int publisher_join(struct client *client, const Slotcast__OpenPublisher *request, struct user **ret_user) {
+  struct channel *channel;
+  int status = find_or_make_channel(client, request->channel, &channel);
+  if (status != SLC_OK) return status;
+  /* A refusal may free the channel together with its last user, so an unused one is told from before. */
+  bool was_unused = LIST_EMPTY(&channel->users);
+  status = publisher_admit(client, channel, request, ret_user);
+  if (status == SLC_OK) {
+    channel_ring_all(channel);
+  } else if (was_unused && channel_find(client->broker, request->channel) != NULL) {
+    free_if_unused(client->broker, channel);
+  }
+  return status;
+}
+
+/* ---- subscribers ---- */
+
+static int check_subscription(const struct channel *channel, const Slotcast__OpenSubscriber *request, uint32_t holds) {
+  int status = channel_check_type(channel, request->type);
+  if (status != SLC_OK) return status;
+  if (holds > HOLDS_MAX)
+    return slc__fail(SLC_INVALID, "a subscriber holds at most %d messages, not %u", HOLDS_MAX, holds);
+  if (!channel->is_shaped) return SLC_OK;
+  if (request->reliable && channel->geometry.reliable == 0)
+    return slc__fail(SLC_INCOMPATIBLE, "the publishers of %s are not reliable: subscribe without, or publish reliably",
+                     channel->name);
+  return channel_check_budget(channel, channel->geometry.slots, holds);
+}
+
+static int subscriber_admit(struct client *client, struct channel *channel, const Slotcast__OpenSubscriber *request,
+                            struct user **ret_user) {
+  uint32_t holds = request->max_holds != 0 ? request->max_holds : DEFAULT_HOLDS;
+  int status = check_subscription(channel, request, holds);
+  struct user *user;
+  if (status == SLC_OK) status = user_make(client, channel, &user);
+  if (status != SLC_OK) return status;
+  user->max = holds;
+  user->is_reliable = request->reliable != 0;
+  status = channel->is_shaped ? table_admit(client->broker, channel, user) : SLC_OK;
+  if (status != SLC_OK) {
+    user_leave(user);
+    return status;
+  }
+  channel_adopt_type(channel, request->type);
+  channel->subscribers++;
+  user->is_counted = true;
+  if (channel->is_shaped) membership_announce(channel);
+  set_counts(channel);
+  *ret_user = user;
+  return SLC_OK;
+}
+
+int subscriber_join(struct client *client, const Slotcast__OpenSubscriber *request, struct user **ret_user) {
+  struct channel *channel;
+  int status = find_or_make_channel(client, request->channel, &channel);
+  if (status != SLC_OK) return status;
+  bool was_unused = LIST_EMPTY(&channel->users);
+  status = subscriber_admit(client, channel, request, ret_user);
+  if (status != SLC_OK && was_unused && channel_find(client->broker, request->channel) != NULL)
+    free_if_unused(client->broker, channel);
+  return status;
+}
+
+/* ---- leaving ---- */
+
+static void publisher_leave(struct user *user) {
+  struct channel *channel = user->channel;
+  if (user->publisher_id == 0) return; /* was refused for want of an id */
+  slc__repair(&channel->control, user->publisher_id);
+  /* Only now: an id with slots to repair must not be anybody's. */
+  channel->publisher_ids[user->publisher_id] = 0;
+}
+
+void user_leave(struct user *user) {
+  struct channel *channel = user->channel;
+  struct process *process = user->process;
+  if (user->is_publisher) {
+    publisher_leave(user);
+  } else {
+    table_dismiss(user);
+  }
+  if (user->is_counted) *(user->is_publisher ? &channel->publishers : &channel->subscribers) -= 1;
+  slc__fd_close(&user->doorbell);
+  LIST_REMOVE(user, of_channel);
+  LIST_REMOVE(user, of_process);
+  discharge(process->account, LIMIT_users, 1);
+  free(user);
+  set_counts(channel);
+  channel_ring_all(channel);
+  free_if_unused(process->broker, channel);
+}

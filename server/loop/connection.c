@@ -1,0 +1,230 @@
+/* A connection on the loop: reads while there is something, queues little, never waits.
+ *
+ * Invariants: the queue goes out in order and is bounded; while it is not empty nothing overtakes it; while descriptors
+ * are short the connection is not read, and tried again by a timer.  Thread: the loop's. */
+#include "loop/connection.h"
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+
+#include "base/cleanup.h"
+#include "base/error.h"
+#include "base/log.h"
+
+enum {
+  QUEUE_BYTES_MAX = 8 * 1024 * 1024, /* a client that lets so much wait does not read its answers */
+  READS_AT_ONCE = 16,                /* then the others have their turn */
+  RETRY_MS = 100,                    /* while descriptors are short */
+};
+
+struct datagram {
+  STAILQ_ENTRY(datagram) link;
+  size_t size;
+  size_t fd_count;
+  int *fds;
+  uint8_t data[];
+};
+
+struct slc__connection {
+  uv_poll_t poll;
+  uv_timer_t retry;
+  int handles; /* of libuv, not yet closed */
+  int fd;
+  const struct slc__connection_events *events;
+  void *owner;
+  bool closing;
+  bool wants_writable; /* a try_send was refused */
+  bool is_paused;      /* too few descriptors to receive */
+  STAILQ_HEAD(, datagram) queue;
+  size_t queued_bytes;
+  uint8_t buffer[SLC__NET_DATAGRAM_MAX];
+};
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+
+/* ---- the queue ---- */
+
+static void datagram_free(struct datagram *datagram) {
+  for (size_t i = 0; i < datagram->fd_count; i++) slc__fd_close(&datagram->fds[i]);
+  free(datagram->fds);
+  free(datagram);
+}
+
+static struct datagram *datagram_new(const void *data, size_t size, const int *fds, size_t fd_count) {
+  struct datagram *datagram = malloc(sizeof *datagram + size);
+  if (datagram == NULL) return NULL;
+  *datagram = (struct datagram){.size = size};
+  memcpy(datagram->data, data, size);
+  datagram->fds = calloc(fd_count + 1, sizeof *datagram->fds);
+  for (; datagram->fds != NULL && datagram->fd_count < fd_count; datagram->fd_count++) {
+    int copy = fcntl(fds[datagram->fd_count], F_DUPFD_CLOEXEC, 3);
+    if (copy < 0) break;
+    datagram->fds[datagram->fd_count] = copy;
+  }
+  if (datagram->fds != NULL && datagram->fd_count == fd_count) return datagram;
+  datagram_free(datagram);
+  return NULL;
+}
+
+static void queue_drop_first(struct slc__connection *connection) {
+  struct datagram *first = STAILQ_FIRST(&connection->queue);
+  STAILQ_REMOVE_HEAD(&connection->queue, link);
+  connection->queued_bytes -= first->size;
+  datagram_free(first);
+}
+
+/* ---- what to poll for ---- */
+
+static void watch(struct slc__connection *connection) {
+  bool write = connection->wants_writable || !STAILQ_EMPTY(&connection->queue);
+  int events = (connection->is_paused ? 0 : UV_READABLE | UV_DISCONNECT) | (write ? UV_WRITABLE : 0);
+  uv_poll_start(&connection->poll, events, on_poll);
+}
+
+static void on_retry(uv_timer_t *timer) {
+  struct slc__connection *connection = timer->data;
+  connection->is_paused = false;
+  watch(connection);
+}
+
+static void pause_reading(struct slc__connection *connection) {
+  slc__log(SLC__LOG_WARNING, "file descriptors are short: a client waits (raise LimitNOFILE=, or ulimit -n)");
+  connection->is_paused = true;
+  uv_timer_start(&connection->retry, on_retry, RETRY_MS, 0);
+  watch(connection);
+}
+
+/* ---- in ---- */
+
+static void read_some(struct slc__connection *connection) {
+  for (int i = 0; i < READS_AT_ONCE && !connection->closing; i++) {
+    struct slc__fds fds;
+    size_t size;
+    slc__fds_init(&fds);
+    int status =
+        slc__net_receive(connection->fd, connection->buffer, sizeof connection->buffer, &size, &fds, MSG_DONTWAIT);
+    if (status == SLC__NET_AGAIN) return;
+    if (status == SLC_NO_DESCRIPTORS) {
+      pause_reading(connection);
+      return;
+    }
+    if (status != SLC_OK) {
+      connection->events->ended(connection->owner, status == SLC__NET_CLOSED ? 0 : status);
+      return;
+    }
+    connection->events->received(connection->owner, connection->buffer, size, &fds);
+    slc__fds_deinit(&fds);
+  }
+}
+
+/* ---- out ---- */
+
+static int flush(struct slc__connection *connection) {
+  while (!STAILQ_EMPTY(&connection->queue)) {
+    struct datagram *first = STAILQ_FIRST(&connection->queue);
+    int status =
+        slc__net_send(connection->fd, first->data, first->size, first->fds, first->fd_count, MSG_DONTWAIT);
+    if (status == SLC__NET_AGAIN) return SLC_OK;
+    if (status != SLC_OK) return status;
+    queue_drop_first(connection);
+  }
+  return SLC_OK;
+}
+
+static void write_some(struct slc__connection *connection) {
+  int status = flush(connection);
+  if (status != SLC_OK) {
+    connection->events->ended(connection->owner, status == SLC__NET_CLOSED ? 0 : status);
+    return;
+  }
+  if (!STAILQ_EMPTY(&connection->queue)) return;
+  bool asked = connection->wants_writable;
+  connection->wants_writable = false;
+  watch(connection);
+  if (asked) connection->events->writable(connection->owner);
+}
+
+int slc__connection_try_send(struct slc__connection *connection, const void *data, size_t size, const int *fds,
+                             size_t fd_count) {
+  int status = SLC__NET_AGAIN;
+  if (STAILQ_EMPTY(&connection->queue))
+    status = slc__net_send(connection->fd, data, size, fds, fd_count, MSG_DONTWAIT);
+  if (status == SLC__NET_AGAIN && !connection->wants_writable) {
+    connection->wants_writable = true;
+    watch(connection);
+  }
+  return status;
+}
+
+int slc__connection_send(struct slc__connection *connection, const void *data, size_t size, const int *fds,
+                         size_t fd_count) {
+  if (STAILQ_EMPTY(&connection->queue)) {
+    int status = slc__net_send(connection->fd, data, size, fds, fd_count, MSG_DONTWAIT);
+    if (status != SLC__NET_AGAIN) return status;
+  }
+  if (connection->queued_bytes + size > QUEUE_BYTES_MAX)
+    return slc__fail(SLC_LIMIT, "the client does not read its answers: %zu bytes wait", connection->queued_bytes);
+  struct datagram *datagram = datagram_new(data, size, fds, fd_count);
+  if (datagram == NULL) return slc__fail(SLC_NO_MEMORY, "no memory or descriptors to queue an answer");
+  STAILQ_INSERT_TAIL(&connection->queue, datagram, link);
+  connection->queued_bytes += size;
+  watch(connection);
+  return SLC_OK;
+}
+
+/* ---- life ---- */
+
+static void on_poll(uv_poll_t *poll, int status, int events) {
+  struct slc__connection *connection = poll->data;
+  if (status < 0) {
+    connection->events->ended(connection->owner, 0);
+    return;
+  }
+  if ((events & UV_WRITABLE) != 0) write_some(connection);
+  /* After a disconnect what the peer sent before is still read; the end comes as SLC__NET_CLOSED. */
+  if (!connection->closing && !connection->is_paused && (events & (UV_READABLE | UV_DISCONNECT)) != 0)
+    read_some(connection);
+}
+
+static void on_handle_closed(uv_handle_t *handle) {
+  struct slc__connection *connection = handle->data;
+  if (--connection->handles > 0) return;
+  slc__fd_close(&connection->fd);
+  free(connection);
+}
+
+int slc__connection_open(uv_loop_t *loop, int fd, const struct slc__connection_events *events, void *owner,
+                         struct slc__connection **ret_connection) {
+  struct slc__connection *connection = malloc(sizeof *connection);
+  if (connection == NULL || uv_poll_init(loop, &connection->poll, fd) != 0) {
+    free(connection);
+    close(fd);
+    return slc__fail(SLC_NO_MEMORY, "no memory for one more connection");
+  }
+  uv_timer_init(loop, &connection->retry);
+  connection->poll.data = connection->retry.data = connection;
+  connection->handles = 2;
+  connection->fd = fd;
+  connection->events = events;
+  connection->owner = owner;
+  connection->closing = connection->wants_writable = connection->is_paused = false;
+  connection->queued_bytes = 0;
+  STAILQ_INIT(&connection->queue);
+  watch(connection);
+  *ret_connection = connection;
+  return SLC_OK;
+}
+
+void slc__connection_close(struct slc__connection *connection) {
+  if (connection == NULL || connection->closing) return;
+  connection->closing = true;
+  while (!STAILQ_EMPTY(&connection->queue)) queue_drop_first(connection);
+  uv_close((uv_handle_t *)&connection->poll, on_handle_closed);
+  uv_close((uv_handle_t *)&connection->retry, on_handle_closed);
+  /* The peer sees the end now, not when the loop comes round. */
+  shutdown(connection->fd, SHUT_RDWR);
+}

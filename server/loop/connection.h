@@ -1,0 +1,37 @@
+/* One SEQPACKET connection on a libuv loop: datagrams with descriptors in and out.
+ *
+ * libuv's own pipes carry only its own handle types and never look at MSG_CTRUNC, so this is recvmsg and sendmsg behind
+ * uv_poll_t.  Knows nothing of what is in a datagram.  Thread: the loop's. */
+#ifndef SLC__LOOP_CONNECTION_H
+#define SLC__LOOP_CONNECTION_H
+
+#include <stddef.h>
+#include <uv.h>
+
+#include "net/seqpacket.h"
+
+struct slc__connection;
+
+struct slc__connection_events {
+  /* A datagram; descriptors that are not taken are closed afterwards. */
+  void (*received)(void *owner, const void *data, size_t size, struct slc__fds *fds);
+  /* A send that answered SLC__NET_AGAIN may succeed now. */
+  void (*writable)(void *owner);
+  /* The peer has closed (status 0) or broke the rules (negative; slc__error_detail says how).  The owner closes. */
+  void (*ended)(void *owner, int status);
+};
+
+/* Takes over `fd`.  SLC_NO_MEMORY, SLC_SYSTEM: then fd is closed. */
+int slc__connection_open(uv_loop_t *loop, int fd, const struct slc__connection_events *events, void *owner,
+                         struct slc__connection **ret_connection);
+/* No event comes afterwards; what was queued is lost. */
+void slc__connection_close(struct slc__connection *connection);
+
+/* Sends now, or answers SLC__NET_AGAIN and calls `writable` later.  Nothing is sent past what is queued. */
+int slc__connection_try_send(struct slc__connection *connection, const void *data, size_t size, const int *fds,
+                             size_t fd_count);
+/* Sends now or queues a copy (descriptors duplicated).  SLC_LIMIT: the queue is full, the peer does not read. */
+int slc__connection_send(struct slc__connection *connection, const void *data, size_t size, const int *fds,
+                         size_t fd_count);
+
+#endif
