@@ -113,6 +113,8 @@ static int make_control(struct broker *broker, struct channel *channel) {
   if (status != SLC_OK) return status;
   slc__control_format(&channel->geometry, channel->control_mapping.base);
   slc__control_init(&channel->control, &channel->geometry, channel->control_mapping.base);
+  /* Epoch 0 is nobody's: a publisher without a membership has that. */
+  atomic_store_explicit(&channel->control.page->epoch, 1, memory_order_relaxed);
   return SLC_OK;
 }
 

@@ -49,12 +49,15 @@ static void nap(void) {
   nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
+/* The processors that we may use, as they were when we started: a child inherits its parent's pinning. */
+static cpu_set_t processors;
+
 static void pin(int which) {
-  cpu_set_t all, one;
-  if (sched_getaffinity(0, sizeof all, &all) != 0 || CPU_COUNT(&all) < 2) return;
+  if (CPU_COUNT(&processors) < 2) return;
+  cpu_set_t one;
   CPU_ZERO(&one);
   for (int cpu = 0, seen = 0; cpu < CPU_SETSIZE; cpu++) {
-    if (CPU_ISSET(cpu, &all) && seen++ == which) CPU_SET(cpu, &one);
+    if (CPU_ISSET(cpu, &processors) && seen++ == which) CPU_SET(cpu, &one);
   }
   sched_setaffinity(0, sizeof one, &one);
 }
@@ -317,6 +320,7 @@ static void publishing(void) {
 
 int main(int argc, char **argv) {
   setvbuf(stdout, NULL, _IOLBF, 0);
+  sched_getaffinity(0, sizeof processors, &processors);
   bool all = argc < 2;
   if (!all && strcmp(argv[1], "round-trip") != 0 && strcmp(argv[1], "publish") != 0) {
     fprintf(stderr, "usage: slotcast run -- %s [round-trip|publish]\n", argv[0]);
