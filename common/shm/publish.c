@@ -99,10 +99,11 @@ void slc__pub_leave(struct slc__pub *pub) {
 
 /* ---- membership ---- */
 
-/* Whether we know of everybody who subscribes as of now; if not, tries to learn it without waiting. */
+/* Whether we know of everybody who subscribes as of now; if not, tries to learn it without waiting.  We may know more: the
+ * broker pushes a membership before it announces the epoch. */
 static bool membership_is_current(struct slc__pub *pub) {
   uint64_t epoch = atomic_load_explicit(&pub->control.page->epoch, memory_order_seq_cst);
-  if (__builtin_expect(epoch == pub->membership->epoch, 1)) return true;
+  if (__builtin_expect(epoch <= pub->membership->epoch, 1)) return true;
   return pub->sync(pub->sync_ctx, epoch) && pub->membership->epoch >= epoch;
 }
 
