@@ -1,0 +1,31 @@
+/* A real child process, run one machine instruction at a time: stopped anywhere, killed there, or let go again. */
+#ifndef SLC_TEST_STEP_H
+#define SLC_TEST_STEP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct test_step {
+  pid_t pid;
+  uint64_t steps; /* instructions so far */
+  bool done;      /* the work is done; the child waits to be told to exit */
+};
+
+typedef void (*test_step_fn)(void *ctx);
+
+/* Forks a child that has done `prepare` and stands before the first instruction of `work`.  Aborts the test on failure.
+ */
+void test_step_start(struct test_step *step, test_step_fn prepare, test_step_fn work, void *ctx);
+/* One instruction.  False: the work is done. */
+bool test_step_once(struct test_step *step);
+/* So many; false: it was done before. */
+bool test_step_many(struct test_step *step, uint64_t count);
+/* To the end of the work, at full speed. */
+void test_step_run(struct test_step *step);
+/* SIGKILL where it stands, and reaped. */
+void test_step_kill(struct test_step *step);
+/* Lets it exit after its work; aborts the test unless it exits with 0. */
+void test_step_finish(struct test_step *step);
+
+#endif
