@@ -38,6 +38,7 @@ int slc__pub_init(struct slc__pub *pub, const struct slc__control *control, cons
       .free_slots = calloc(batch, sizeof *pub->free_slots),
       .candidates = calloc(batch, sizeof *pub->candidates),
       .stamps = calloc(control->geometry.slots, sizeof *pub->stamps),
+      .unswept = control->geometry.slots,
       .reliable_epoch = UINT64_MAX,
       .line = &control->publishers[id - 1],
   };
@@ -148,6 +149,7 @@ static void claim_free(struct slc__pub *pub, uint32_t looks) {
   for (; looks > 0 && room(pub) > 0; looks--) {
     uint32_t slot = pub->sweep;
     pub->sweep = slot + 1 == pub->control.geometry.slots ? 0 : slot + 1;
+    if (pub->unswept > 0) pub->unswept--;
     uint64_t own = atomic_load_explicit(&pub->control.own[slot], memory_order_relaxed);
     if (slc__own_is_at(own) || slc__own_publisher(own) != 0) continue;
     if (atomic_compare_exchange_strong_explicit(&pub->control.own[slot], &own,
@@ -257,9 +259,15 @@ static uint32_t batch_wanted(const struct slc__pub *pub) {
   return wanted < pub->batch ? wanted : pub->batch;
 }
 
+/* Once round all slots before the first message is evicted: in a fresh channel most are FREE, but not where one looks
+ * first, because other publishers have looked there, too.  Later a few looks are enough, and cost the same in any channel. */
+static uint32_t looks_wanted(const struct slc__pub *pub) {
+  return pub->unswept > SWEEP_STEP ? pub->unswept : SWEEP_STEP;
+}
+
 static void refill(struct slc__pub *pub) {
   if (!membership_is_current(pub)) return;
-  claim_free(pub, SWEEP_STEP);
+  claim_free(pub, looks_wanted(pub));
   evict(pub, batch_wanted(pub));
   settle(pub);
 }

@@ -87,6 +87,7 @@ struct slc__pub {
   uint32_t *stamps; /* per slot: the number of the scan it is a candidate of */
   uint32_t stamp;
   uint32_t sweep;         /* where the next look for FREE slots begins */
+  uint32_t unswept;       /* slots not looked at since it joined */
   uint64_t head;          /* where the next eviction looks */
   uint64_t reliable_min;  /* the smallest cursor of the reliable subscribers when last read */
   uint64_t reliable_epoch; /* the epoch at which it was read */
