@@ -289,6 +289,50 @@ static void test_budget_is_kept(void **state) {
   fixture_close(&f);
 }
 
+/* Names are shown to others: one that is cut must not be cut within a character, or the refused client could not decode
+ * why, and would lose its connection for what another calls itself. */
+static void test_refusals_stay_decodable_with_long_names(void **state) {
+  (void)state;
+  struct fixture f;
+  struct raw stranger;
+  struct raw_answer answer;
+  char name[128] = "x"; /* so that characters of two bytes begin at odd offsets */
+  uint8_t instance[16] = {7};
+  for (int i = 0; i < 60; i++) strcat(name, "\xc3\xa9");
+  fixture_open(&f, NULL);
+  raw_connect(&stranger, &f.broker);
+  Slotcast__Hello hello = SLOTCAST__HELLO__INIT;
+  Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
+  hello.major = SLC__PROTOCOL_MAJOR;
+  hello.client_name = name;
+  hello.instance.data = instance;
+  hello.instance.len = sizeof instance;
+  message.body_case = SLOTCAST__MESSAGE__BODY_HELLO;
+  message.hello = &hello;
+  raw_send(&stranger, &message, -1);
+  raw_await(&stranger, &answer);
+  raw_answer_free(&answer);
+  Slotcast__OpenPublisher publisher = raw_publisher("a");
+  publisher.slots = 16;
+  raw_publish(&stranger, &publisher, &answer);
+  raw_answer_free(&answer);
+
+  static uint8_t bytes[SLC__NET_DATAGRAM_MAX];
+  size_t size;
+  Slotcast__OpenSubscriber subscriber = raw_subscriber("a");
+  subscriber.max_holds = 100;
+  Slotcast__Message request = SLOTCAST__MESSAGE__INIT;
+  request.body_case = SLOTCAST__MESSAGE__BODY_OPEN_SUBSCRIBER;
+  request.open_subscriber = &subscriber;
+  raw_send(&f.raw, &request, -1);
+  assert_int_equal(slc__net_receive(f.raw.fd, bytes, sizeof bytes, &size, &answer.fds, 0), 0);
+  int status = slc__codec_decode(bytes, size, answer.fds.count, &answer.message);
+  raw_close(&stranger);
+  if (status != 0) fail_msg("the refusal cannot be decoded: %s", slc__error_detail());
+  check_refused(&answer, SLC_NO_BUDGET, "slots");
+  fixture_close(&f);
+}
+
 static void test_default_slots_make_room_for_the_waiting(void **state) {
   (void)state;
   struct fixture f;
@@ -398,6 +442,7 @@ int main(void) {
       cmocka_unit_test(test_types_have_to_agree),
       cmocka_unit_test(test_reliability_has_to_agree),
       cmocka_unit_test(test_budget_is_kept),
+      cmocka_unit_test(test_refusals_stay_decodable_with_long_names),
       cmocka_unit_test(test_default_slots_make_room_for_the_waiting),
       cmocka_unit_test(test_users_of_others_are_out_of_reach),
       cmocka_unit_test(test_channel_goes_with_its_last_user),
