@@ -1,0 +1,80 @@
+/* slotcast ls: the channels of a broker. */
+#include <stdlib.h>
+
+#include "cli.h"
+#include "json.h"
+
+static const char help_text[] =
+    "Usage: slotcast ls [--json] [--socket PATH]\n"
+    "\n"
+    "Lists the channels: publishers, subscribers, slots, slot size, messages so far, shared memory.\n"
+    "\n"
+    "  --json          an array of objects\n"
+    "  --socket PATH   the broker; default $SLOTCAST_SOCKET, else as `slotcastd --help` says\n"
+    "  --help\n";
+
+json_t *channel_to_json(const slc_channel_info *channel) {
+  return json_pack("{s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name", channel->name, "type",
+                   channel->type, "shaped", channel->is_shaped, "reliable", channel->is_reliable, "slots",
+                   (json_int_t)channel->slots, "slot_size", (json_int_t)channel->slot_size, "max_publishers",
+                   (json_int_t)channel->max_publishers, "publishers", (json_int_t)channel->publishers, "subscribers",
+                   (json_int_t)channel->subscribers, "messages", (json_int_t)channel->messages, "memory_bytes",
+                   (json_int_t)channel->memory);
+}
+
+int print_json(json_t *value) {
+  int result = value == NULL ? -1 : json_dumpf(value, stdout, JSON_INDENT(2));
+  json_decref(value);
+  if (result != 0) return fail(EXIT_FAILED, "cannot make JSON of this");
+  putchar('\n');
+  return EXIT_OK;
+}
+
+static int print_all_json(const slc_channel_info *channels, size_t count) {
+  json_t *array = json_array();
+  for (size_t i = 0; i < count; i++) json_array_append_new(array, channel_to_json(&channels[i]));
+  return print_json(array);
+}
+
+static int print_table(const slc_channel_info *channels, size_t count) {
+  printf("%-32s %5s %5s %8s %12s %14s %12s\n", "CHANNEL", "PUBS", "SUBS", "SLOTS", "SLOT SIZE", "MESSAGES", "MEMORY");
+  for (size_t i = 0; i < count; i++) {
+    char slot_size[32], memory[32];
+    printf("%-32s %5u %5u %8u %12s %14llu %12s\n", channels[i].name, channels[i].publishers, channels[i].subscribers,
+           channels[i].slots, human_bytes((double)channels[i].slot_size, slot_size),
+           (unsigned long long)channels[i].messages, human_bytes((double)channels[i].memory, memory));
+  }
+  return EXIT_OK;
+}
+
+int command_ls(int argc, char **argv) {
+  static const struct option options[] = {{"json", no_argument, NULL, 'j'},
+                                          {"socket", required_argument, NULL, 'S'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
+  bool json = false;
+  const char *socket = NULL;
+  for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+    switch (option) {
+      case 'j': json = true; break;
+      case 'S': socket = optarg; break;
+      case 'h': fputs(help_text, stdout); return EXIT_OK;
+      default: return fail_usage("ls");
+    }
+  }
+  if (optind < argc) return fail(EXIT_USAGE, "ls takes no argument: slotcast info %s shows one channel", argv[optind]);
+  slc_client *client;
+  int code = connect_broker(socket, &client);
+  if (code != EXIT_OK) return code;
+  slc_channel_info *channels;
+  size_t count;
+  int status = slc_channel_list(client, &channels, &count);
+  if (status != SLC_OK) {
+    code = fail_status("cannot list the channels", status);
+  } else {
+    code = json ? print_all_json(channels, count) : print_table(channels, count);
+    slc_channel_list_free(channels, count);
+  }
+  slc_client_close(client);
+  return code;
+}
