@@ -234,8 +234,8 @@ int slc__members_page(struct slc__members *members, const Slotcast__Membership *
 
 /* ---- using ------------------------------------------------------------------------------------------------------ */
 
-uint64_t slc__members_pending(const struct slc__members *members) {
-  return members->latest != NULL ? members->latest->view.epoch : 0;
+bool slc__members_pending(const struct slc__members *members, uint64_t epoch) {
+  return members->latest != NULL && members->latest->view.epoch >= epoch;
 }
 
 const struct slc__membership *slc__members_adopt(struct slc__members *members, struct slc__member_set **ret_old) {

@@ -21,8 +21,8 @@ struct slc__members {
 /* One page.  SLC_PROTOCOL, SLC_NO_MEMORY and the statuses of slc__received_map: then the set has a hole, and the
  * connection is of no more use. */
 int slc__members_page(struct slc__members *members, const Slotcast__Membership *page, struct slc__received *received);
-/* The epoch of the latest whole set that is not in use; 0: none. */
-uint64_t slc__members_pending(const struct slc__members *members);
+/* Whether there is a whole set of `epoch` or later that is not in use yet. */
+bool slc__members_pending(const struct slc__members *members, uint64_t epoch);
 /* Puts the latest set into use; what was in use before is given to the caller, to be freed once nobody reads it. */
 const struct slc__membership *slc__members_adopt(struct slc__members *members, struct slc__member_set **ret_old);
 void slc__member_set_free(struct slc__member_set *set); /* takes NULL */

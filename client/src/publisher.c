@@ -76,8 +76,8 @@ static bool sync_membership(void *ctx, uint64_t epoch) {
   struct slc__member_set *old = NULL;
   const struct slc__membership *view = NULL;
   pthread_mutex_lock(&client->lock);
-  if (slc__members_pending(&publisher->members) < epoch) slc__connection_drain(client);
-  if (slc__members_pending(&publisher->members) != 0) view = slc__members_adopt(&publisher->members, &old);
+  if (!slc__members_pending(&publisher->members, epoch)) slc__connection_drain(client);
+  if (slc__members_pending(&publisher->members, 0)) view = slc__members_adopt(&publisher->members, &old);
   if (view != NULL) slc__pub_set_membership(&publisher->pub, view);
   slc__member_set_free(old);
   pthread_mutex_unlock(&client->lock);
@@ -170,8 +170,8 @@ static int first_membership(slc_publisher *publisher, const struct slc__membersh
     struct slc__member_set *none = NULL;
     const struct slc__membership *view = NULL;
     pthread_mutex_lock(&client->lock);
-    if (slc__members_pending(&publisher->members) == 0) slc__connection_drain(client);
-    if (slc__members_pending(&publisher->members) != 0) view = slc__members_adopt(&publisher->members, &none);
+    if (!slc__members_pending(&publisher->members, 0)) slc__connection_drain(client);
+    if (slc__members_pending(&publisher->members, 0)) view = slc__members_adopt(&publisher->members, &none);
     pthread_mutex_unlock(&client->lock);
     if (view != NULL) {
       *ret_view = view;

@@ -399,9 +399,7 @@ static int wait_attached(slc_subscriber *subscriber, int64_t deadline) {
   if (publishers_changed(subscriber)) return 0;
   int64_t slice = slc__deadline_after(atomic_load(&subscriber->client->gone) ? SLICE_ALONE_NS : SLICE_NS);
   int status = slc__sub_wait(&subscriber->sub, slice < deadline ? slice : deadline, subscriber->spin_ns);
-  /* A ring without a message is the broker's, for a publisher that came or left, or another subscriber's of the same
-   * table. */
-  if (status == 0 && slc__sub_ready(&subscriber->sub)) return 0;
+  if (status == 0) return 0;
   return publishers_changed(subscriber) ? 0 : SLC_TIMED_OUT;
 }
 

@@ -8,6 +8,8 @@
 
 #include "support/leaks.h"
 
+#define TEST_STATUS_GAVE_UP 99 /* of a test program that could not start or look after its broker */
+
 struct test_broker {
   pid_t pid; /* 0: not running */
   char directory[64];

@@ -12,8 +12,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define WATCHDOG_STATUS 124
-
 /* Calls `visit` for each descriptor but the one that reads the directory. */
 static int descriptors_visit(void (*visit)(int fd, const char *target)) {
   DIR *directory = opendir("/proc/self/fd");
@@ -86,7 +84,7 @@ static void watchdog_bite(int signal_number) {
   (void)signal_number;
   static const char words[] = "the watchdog has ended this test\n";
   ssize_t written = write(STDERR_FILENO, words, sizeof words - 1);
-  _exit(written < 0 ? WATCHDOG_STATUS + 1 : WATCHDOG_STATUS);
+  _exit(written < 0 ? TEST_STATUS_WATCHDOG + 1 : TEST_STATUS_WATCHDOG);
 }
 
 void test_watchdog(unsigned seconds) {

@@ -12,8 +12,9 @@ void test_leaks_note(struct test_leaks *ret_leaks);
 /* 0, or the number of kinds of things left behind, each told on stderr. */
 int test_leaks_check(const struct test_leaks *before);
 
-/* Ends this process with status 124, and a word on stderr, unless it is called again before `seconds` have passed; 0
- * calls it off.  Generous: it is there for what hangs, and measures nothing. */
+#define TEST_STATUS_WATCHDOG 124
+/* Ends this process with TEST_STATUS_WATCHDOG, and a word on stderr, unless it is called again before `seconds` have
+ * passed; 0 calls it off.  Generous: it is there for what hangs, and measures nothing. */
 void test_watchdog(unsigned seconds);
 
 #endif

@@ -109,12 +109,13 @@ static void test_membership_in_pages(void **state) {
   page_begin(&page, 5, true);
   page_table(&page, 1, true);
   assert_int_equal(page_give(&page, members), 0);
-  assert_int_equal(slc__members_pending(members), 0); /* not whole yet */
+  assert_false(slc__members_pending(members, 0)); /* not whole yet */
   page_begin(&page, 5, false);
   page_table(&page, 2, true);
   page_doorbell(&page, 9, 1, 3, true); /* of a table of the page before */
   assert_int_equal(page_give(&page, members), 0);
-  assert_int_equal(slc__members_pending(members), 5);
+  assert_true(slc__members_pending(members, 5));
+  assert_false(slc__members_pending(members, 6));
   const struct slc__membership *view = adopt(members);
   assert_int_equal(view->epoch, 5);
   assert_int_equal(view->table_count, 2);
@@ -145,7 +146,7 @@ static void test_membership_keeps_and_drops(void **state) {
   page_table(&page, 2, false);
   page_doorbell(&page, 9, 2, 1, false);
   assert_int_equal(page_give(&page, members), 0);
-  assert_int_equal(slc__members_pending(members), 3);
+  assert_true(slc__members_pending(members, 3));
   view = adopt(members);
   assert_int_equal(view->table_count, 2);
   assert_ptr_equal(view->tables[1].table, kept);
@@ -155,6 +156,16 @@ static void test_membership_keeps_and_drops(void **state) {
   assert_int_equal(page_give(&page, members), 0);
   view = adopt(members);
   assert_int_equal(view->table_count + view->doorbell_count, 0);
+}
+
+/* A channel that nobody has ever joined. */
+static void test_membership_of_epoch_zero(void **state) {
+  struct slc__members *members = *state;
+  struct page page;
+  page_begin(&page, 0, false);
+  assert_int_equal(page_give(&page, members), 0);
+  assert_true(slc__members_pending(members, 0));
+  assert_int_equal(adopt(members)->table_count, 0);
 }
 
 static void test_membership_refuses_what_was_never_sent(void **state) {
@@ -244,6 +255,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       MEMBERS_TEST(test_membership_in_pages),
       MEMBERS_TEST(test_membership_keeps_and_drops),
+      MEMBERS_TEST(test_membership_of_epoch_zero),
       MEMBERS_TEST(test_membership_refuses_what_was_never_sent),
       MEMBERS_TEST(test_membership_refuses_a_missing_descriptor),
       MEMBERS_TEST(test_membership_refuses_another_kind),
