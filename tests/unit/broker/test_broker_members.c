@@ -298,7 +298,10 @@ static void test_refusals_stay_decodable_with_long_names(void **state) {
   struct raw_answer answer;
   char name[128] = "x"; /* so that characters of two bytes begin at odd offsets */
   uint8_t instance[16] = {7};
-  for (size_t i = 0; i < 60; i++) memcpy(name + 1 + 2 * i, "\xc3\xa9", 2);
+  for (size_t at = 1; at + 2 < sizeof name; at += 2) {
+    name[at] = '\xc3';
+    name[at + 1] = '\xa9';
+  }
   fixture_open(&f, NULL);
   raw_connect(&stranger, &f.broker);
   Slotcast__Hello hello = SLOTCAST__HELLO__INIT;
