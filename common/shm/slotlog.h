@@ -156,8 +156,9 @@ int slc__sub_take_newest(struct slc__sub *sub, struct slc__taken *ret);
 /* SLC_STALE when this hold is not in use. */
 int slc__sub_release(struct slc__sub *sub, uint32_t hold);
 bool slc__sub_ready(const struct slc__sub *sub); /* whether something may be taken: looks at the log word */
-/* Polls for spin_ns (INT64_MAX: never sleeps), then sleeps, until slc__sub_ready or the bell rings (the broker rings when
- * publishers come or go; a signal wakes too): 0, look what it was.  SLC_TIMED_OUT. */
+/* Polls for spin_ns (INT64_MAX: never sleeps), then sleeps.  0: something may be taken.  SLC__SUB_RUNG: woken for another reason
+ * (the broker rings when publishers come or go; a signal came).  SLC_TIMED_OUT. */
+enum { SLC__SUB_RUNG = 1 };
 int slc__sub_wait(struct slc__sub *sub, int64_t deadline, int64_t spin_ns);
 /* Asks for the doorbell to be rung once for the next message.  True: armed.  False: something is there already. */
 bool slc__sub_arm(struct slc__sub *sub);
