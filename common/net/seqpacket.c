@@ -64,7 +64,7 @@ static int address_of(const char *path, struct sockaddr_un *ret) {
   if (path[0] == '\0' || strlen(path) >= sizeof ret->sun_path)
     return slc__fail(SLC_INVALID, "a socket path has 1 to %zu bytes, this one %zu: choose a shorter one: %s",
                      sizeof ret->sun_path - 1, strlen(path), path);
-  strcpy(ret->sun_path, path);
+  memcpy(ret->sun_path, path, strlen(path) + 1);
   return SLC_OK;
 }
 
