@@ -9,12 +9,11 @@ include(CMakePackageConfigHelpers)
 set(SLOTCAST_PACKAGE_DIR ${CMAKE_CURRENT_LIST_DIR})
 
 function(slotcast_install)
-  # The command finds the shared library beside it, wherever the tree lies.  (slotcastd does not use it, and
-  # is installed by its own folder.)
+  # The command finds the shared library beside it, wherever the tree lies.  (slotcastd does not use it.  Each
+  # program is installed by its own folder.)
   file(RELATIVE_PATH lib_from_bin /${CMAKE_INSTALL_BINDIR} /${CMAKE_INSTALL_LIBDIR})
   if(TARGET slotcast_cli)
     set_target_properties(slotcast_cli PROPERTIES INSTALL_RPATH "$ORIGIN/${lib_from_bin}")
-    install(TARGETS slotcast_cli)
   endif()
   install(TARGETS slotcast slotcast_static)
   install(DIRECTORY ${CMAKE_SOURCE_DIR}/client/include/slotcast ${CMAKE_SOURCE_DIR}/common/base/include/slotcast
