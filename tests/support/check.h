@@ -1,6 +1,13 @@
-/* Checks that say what the library said.  Include after cmocka.h. */
+/* Checks that say what the library said. */
 #ifndef SLC_TEST_CHECK_H
 #define SLC_TEST_CHECK_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 
 #include "slotcast/slotcast.h"
 
