@@ -12,8 +12,8 @@
 
 enum { ACCEPTS_AT_ONCE = 64 };
 
-/* One descriptor in reserve: when all are used up, it makes room to accept a connection and close it at once, so that the
- * client is told and the listener does not spin. */
+/* One descriptor in reserve: when all are used up, it makes room to accept a connection and close it at once, so that
+ * the client is told and the listener does not spin. */
 static void open_reserve(struct broker *broker) {
   broker->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
@@ -62,12 +62,8 @@ static void end_session(struct broker *broker) {
 }
 
 int broker_open(struct broker *broker, uv_loop_t *loop, const struct broker_options *options) {
-  *broker = (struct broker){.loop = loop,
-                            .options = *options,
-                            .session_lock = -1,
-                            .listen_fd = -1,
-                            .lock_fd = -1,
-                            .reserve_fd = -1};
+  *broker = (struct broker){
+      .loop = loop, .options = *options, .session_lock = -1, .listen_fd = -1, .lock_fd = -1, .reserve_fd = -1};
   LIST_INIT(&broker->processes);
   LIST_INIT(&broker->accounts);
   int status = begin_session(broker);
@@ -92,6 +88,6 @@ void broker_close(struct broker *broker) {
   uv_close((uv_handle_t *)&broker->listener, NULL);
   slc__net_unlisten(broker->options.socket, &broker->listen_fd, &broker->lock_fd);
   slc__fd_close(&broker->reserve_fd);
-  process_close_all(broker);
+  process_forget_all(broker);
   end_session(broker);
 }

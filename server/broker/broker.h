@@ -102,6 +102,7 @@ struct channel {
   bool is_shaped;
   struct slc__geometry geometry;
   struct slc__control control;
+  uint64_t epoch; /* our own; publishers can write the one in control */
   struct slc__mapping control_mapping;
   int control_fd, buffers_fd;
   uint64_t memory; /* bytes of all objects */
@@ -173,7 +174,8 @@ const char *limit_option(enum limit_kind kind);
 int process_find(struct broker *broker, struct slc__peer *peer, struct process **ret_process);
 /* Forgets a process that has neither clients nor users. */
 void process_release(struct process *process);
-void process_close_all(struct broker *broker);
+/* At the end of the broker: records go, shared memory stays as it is. */
+void process_forget_all(struct broker *broker);
 
 /* ---- client.c ---- */
 
@@ -187,6 +189,8 @@ int client_send(struct client *client, const Slotcast__Message *message, const i
 
 /* One message of a client; negative: the client broke the protocol and is to be closed. */
 int request_handle(struct client *client, const Slotcast__Message *message, struct slc__fds *fds);
+/* The thread's last failure as the answer to a request. */
+int answer_refusal(struct client *client, uint64_t serial, int status);
 
 /* ---- channel.c ---- */
 
@@ -222,6 +226,8 @@ int subscriber_join(struct client *client, const Slotcast__OpenSubscriber *reque
 /* After its goodbye or its process's death: everything that it had goes back into use; the channel goes with its last
  * user. */
 void user_leave(struct user *user);
+/* Its record goes; what it has in shared memory is not touched. */
+void user_forget(struct user *user);
 
 /* ---- outgoing.c ---- */
 

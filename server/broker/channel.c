@@ -114,7 +114,8 @@ static int make_control(struct broker *broker, struct channel *channel) {
   slc__control_format(&channel->geometry, channel->control_mapping.base);
   slc__control_init(&channel->control, &channel->geometry, channel->control_mapping.base);
   /* Epoch 0 is nobody's: a publisher without a membership has that. */
-  atomic_store_explicit(&channel->control.page->epoch, 1, memory_order_relaxed);
+  channel->epoch = 1;
+  atomic_store_explicit(&channel->control.page->epoch, channel->epoch, memory_order_relaxed);
   return SLC_OK;
 }
 
@@ -141,8 +142,8 @@ int channel_shape(struct broker *broker, struct channel *channel, const struct s
 
 int channel_check_type(const struct channel *channel, const char *type) {
   if (type[0] == '\0' || channel->type[0] == '\0' || strcmp(type, channel->type) == 0) return SLC_OK;
-  return slc__fail(SLC_INCOMPATIBLE, "the channel %s carries the type \"%s\", not \"%s\"", channel->name,
-                   channel->type, type);
+  return slc__fail(SLC_INCOMPATIBLE, "the channel %s carries the type \"%s\", not \"%s\"", channel->name, channel->type,
+                   type);
 }
 
 void channel_adopt_type(struct channel *channel, const char *type) {
@@ -168,7 +169,7 @@ uint64_t channel_budget(const struct channel *channel, uint32_t slots) {
 
 static void append_user(char *text, size_t size, const struct user *user, uint32_t slots) {
   size_t length = strlen(text);
-  snprintf(text + length, size - length, "; %s %s (pid %d, %.64s) has %llu",
+  snprintf(text + length, size - length, "; %s %s (pid %d, %s) has %llu",
            user->is_publisher ? "publisher" : "subscriber", user->process->peer.program, (int)user->process->peer.pid,
            user->name, (unsigned long long)share_of(user, slots));
 }
@@ -185,7 +186,7 @@ int channel_check_budget(const struct channel *channel, uint32_t slots, uint64_t
   enum { NAMED_MAX = 4 };
   uint64_t used = channel_budget(channel, slots);
   if (used + more <= slots - 1) return SLC_OK;
-  char who[700] = "";
+  char who[2048] = "";
   int named = 0;
   const struct user *user;
   LIST_FOREACH(user, &channel->users, of_channel) {

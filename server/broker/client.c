@@ -1,7 +1,8 @@
 /* Clients: one connection each.  What they send is decoded here and handled in request.c.  Thread: the loop's. */
 #include <stdlib.h>
-#include <string.h>
+#include <sys/socket.h>
 
+#include "base/cleanup.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "broker/broker.h"
@@ -41,38 +42,52 @@ static void on_ended(void *owner, int status) {
 static const struct slc__connection_events events = {
     .received = on_received, .writable = on_writable, .ended = on_ended};
 
-int client_open(struct broker *broker, int fd) {
-  struct slc__peer peer;
-  struct process *process = NULL;
-  int status = slc__peer_of_socket(fd, &peer);
-  if (status != SLC_OK) {
-    close(fd);
-    return status;
-  }
-  status = process_find(broker, &peer, &process);
-  slc__peer_deinit(&peer);
-  if (status != SLC_OK) {
-    close(fd);
-    return status;
-  }
+/* Answers a hello that we have not read: it is the first request, so its serial is 1. */
+static void turn_away(int fd, int status) {
+  Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
+  Slotcast__Refusal refusal = SLOTCAST__REFUSAL__INIT;
+  size_t size;
+  refusal.status = status;
+  refusal.text = (char *)(uintptr_t)slc__error_detail();
+  message.serial = 1;
+  message.body_case = SLOTCAST__MESSAGE__BODY_REFUSAL;
+  message.refusal = &refusal;
+  if (slc__codec_encode(&message, packed, sizeof packed, &size) == SLC_OK)
+    slc__net_send(fd, packed, size, NULL, 0, MSG_DONTWAIT);
+}
+
+/* A client of this process, or a refusal; the descriptor is the connection's from then on. */
+static int client_make(struct broker *broker, struct process *process, int *fd) {
+  int status = charge(broker, process->account, LIMIT_connections, 1);
+  if (status != SLC_OK) return status;
   struct client *client = calloc(1, sizeof *client);
   status = client == NULL ? slc__fail(SLC_NO_MEMORY, "no memory for one more client")
-                          : charge(broker, process->account, LIMIT_connections, 1);
-  if (status == SLC_OK) {
-    status = slc__connection_open(broker->loop, fd, &events, client, &client->connection);
-    fd = -1;
-    if (status != SLC_OK) discharge(process->account, LIMIT_connections, 1);
-  }
+                          : slc__connection_open(broker->loop, slc__fd_take(fd), &events, client, &client->connection);
   if (status != SLC_OK) {
-    if (fd >= 0) close(fd);
+    discharge(process->account, LIMIT_connections, 1);
     free(client);
-    process_release(process);
     return status;
   }
   client->broker = broker;
   client->process = process;
   LIST_INSERT_HEAD(&process->clients, client, link);
   return SLC_OK;
+}
+
+int client_open(struct broker *broker, int connection_fd) {
+  SLC__CLEANUP_FD int fd = connection_fd;
+  struct slc__peer peer;
+  struct process *process = NULL;
+  int status = slc__peer_of_socket(fd, &peer);
+  if (status != SLC_OK) return status;
+  status = process_find(broker, &peer, &process);
+  slc__peer_deinit(&peer);
+  if (status != SLC_OK) return status;
+  status = client_make(broker, process, &fd);
+  if (status == SLC_OK) return SLC_OK;
+  if (fd >= 0) turn_away(fd, status);
+  process_release(process);
+  return status;
 }
 
 void client_close(struct client *client) {

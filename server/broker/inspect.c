@@ -1,4 +1,5 @@
-/* Inspection: what `slotcast ls` and `slotcast info` show.  Reads shared memory, disturbs nobody.  Thread: the loop's. */
+/* Inspection: what `slotcast ls` and `slotcast info` show.  Reads shared memory, disturbs nobody.  Thread: the loop's.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -86,8 +87,7 @@ static void describe_publisher(const struct user *user, Slotcast__User *entry) {
 static uint32_t holds_in_use(const struct user *user) {
   uint32_t holds = 0;
   for (uint32_t i = 0; i < user->max; i++) {
-    const struct slc__hold_line *line =
-        slc__table_line(user->table->mapping.base, user->line + i / SLC__LINE_HOLDS);
+    const struct slc__hold_line *line = slc__table_line(user->table->mapping.base, user->line + i / SLC__LINE_HOLDS);
     if (atomic_load_explicit(&line->holds[i % SLC__LINE_HOLDS], memory_order_relaxed) != 0) holds++;
   }
   return holds;
@@ -136,7 +136,7 @@ static void add_totals(const struct channel *channel, Slotcast__ChannelReport *r
   report->slots_free = states.free;
   report->slots_owned = states.owned;
   report->slots_published = states.published;
-  report->epoch = atomic_load_explicit(&channel->control.page->epoch, memory_order_relaxed);
+  report->epoch = channel->epoch;
   report->budget_used = (uint32_t)channel_budget(channel, channel->geometry.slots);
 }
 
@@ -154,7 +154,8 @@ int send_channel_report(struct client *client, uint64_t serial, const Slotcast__
   static Slotcast__User entries[USERS_PER_PAGE];
   static Slotcast__User *list[USERS_PER_PAGE];
   struct channel *channel = channel_find(client->broker, request->channel);
-  if (channel == NULL) return slc__fail(SLC_NOT_FOUND, "there is no channel %s: `slotcast ls` lists them", request->channel);
+  if (channel == NULL)
+    return slc__fail(SLC_NOT_FOUND, "there is no channel %s: `slotcast ls` lists them", request->channel);
   Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
   Slotcast__ChannelReport report = SLOTCAST__CHANNEL_REPORT__INIT;
   Slotcast__ChannelSummary summary;

@@ -17,7 +17,8 @@ static const struct {
 uint64_t *limit_field(struct limits *limits, enum limit_kind kind) {
   switch (kind) {
 #define FIELD_CASE(field, option, standard, what)                                                                      \
-  case LIMIT_##field: return &limits->field;
+  case LIMIT_##field:                                                                                                  \
+    return &limits->field;
     SLC__LIMIT_MAP(FIELD_CASE)
 #undef FIELD_CASE
   }

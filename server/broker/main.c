@@ -67,12 +67,13 @@ int main(int argc, char **argv) {
     slc__log(SLC__LOG_ERROR, "cannot make an event loop");
     return EXIT_FAILURE;
   }
+  /* Before the socket is there: a signal from then on ends us in good order. */
+  watch_signal(&loop, &daemon.terminate, SIGTERM, &daemon);
+  watch_signal(&loop, &daemon.interrupt, SIGINT, &daemon);
   if (broker_open(&daemon.broker, &loop, &line.broker) != SLC_OK) {
     slc__log(SLC__LOG_ERROR, "%s", slc__error_detail());
     return EXIT_FAILURE;
   }
-  watch_signal(&loop, &daemon.terminate, SIGTERM, &daemon);
-  watch_signal(&loop, &daemon.interrupt, SIGINT, &daemon);
   slc__log(SLC__LOG_NOTICE, "serving at %s", line.broker.socket);
   sd_notify(0, "READY=1");
   uv_run(&loop, UV_RUN_DEFAULT);

@@ -1,8 +1,8 @@
 /* Who subscribes, told to those who publish; and shape, told to those who came before it.
  *
- * Pushes are states, not events: when a socket is full we remember that we owe one and send the state of then, so nothing
- * queues up behind a publisher that does not look, and nobody waits for it.  A snapshot names everybody; descriptors go
- * with what the publisher does not have yet, which its two high-water marks tell, since ids only grow.
+ * Pushes are states, not events: when a socket is full we remember that we owe one and send the state of then, so
+ * nothing queues up behind a publisher that does not look, and nobody waits for it.  A snapshot names everybody;
+ * descriptors go with what the publisher does not have yet, which its two high-water marks tell, since ids only grow.
  *
  * The order of a join (docs/protocol.md): line written, membership pushed, epoch + 1, answer.  Thread: the loop's. */
 #include <stdlib.h>
@@ -13,9 +13,9 @@
 #include "proto/codec.h"
 
 enum {
-  PAGE_DESCRIPTORS = 200,    /* per page: below SCM_MAX_FD with those of PublisherOpened beside */
-  PAGE_BYTES = 64 * 1024,    /* of line bytes and entries */
-  PAGE_ITEMS = 2048,         /* of each kind */
+  PAGE_DESCRIPTORS = 200, /* per page: below SCM_MAX_FD with those of PublisherOpened beside */
+  PAGE_BYTES = 64 * 1024, /* of line bytes and entries */
+  PAGE_ITEMS = 2048,      /* of each kind */
   DOORBELL_BYTES = 24,
 };
 
@@ -104,8 +104,7 @@ static int fill_page(struct snapshot *snapshot, struct outgoing *outgoing) {
 }
 
 static struct snapshot snapshot_begin(struct user *publisher, uint64_t epoch) {
-  return (struct snapshot){
-      .publisher = publisher, .epoch = epoch, .at = LIST_FIRST(&publisher->channel->users)};
+  return (struct snapshot){.publisher = publisher, .epoch = epoch, .at = LIST_FIRST(&publisher->channel->users)};
 }
 
 /* The remaining pages are queued if need be: half a snapshot is none. */
@@ -131,16 +130,13 @@ static void mark_doorbells(struct user *publisher, uint32_t sent) {
   if (sent > publisher->doorbells_sent) publisher->doorbells_sent = sent;
 }
 
-static uint64_t epoch_of(const struct channel *channel) {
-  return atomic_load_explicit(&channel->control.page->epoch, memory_order_relaxed);
-}
-
 /* ---- pushing ---- */
 
 static void give_up(struct user *user) {
   slc__log(SLC__LOG_WARNING, "process %d (%s): %s; its connection is closed", (int)user->process->peer.pid,
            user->process->peer.program, slc__error_detail());
-  client_close(user->client);
+  /* Not at once: this may be the client whose request is being handled. */
+  slc__connection_abort(user->client->connection);
 }
 
 static int try_push(struct client *client, struct outgoing *outgoing) {
@@ -175,7 +171,7 @@ static void membership_push(struct user *publisher, uint64_t epoch) {
 }
 
 void membership_announce(struct channel *channel) {
-  uint64_t epoch = epoch_of(channel) + 1;
+  uint64_t epoch = ++channel->epoch;
   struct user *user;
   LIST_FOREACH(user, &channel->users, of_channel) {
     if (user->is_publisher) membership_push(user, epoch);
@@ -194,7 +190,7 @@ int send_publisher_opened(struct user *user, uint64_t serial) {
   Slotcast__PublisherOpened opened;
   Slotcast__Geometry geometry;
   struct outgoing outgoing;
-  struct snapshot snapshot = snapshot_begin(user, epoch_of(channel));
+  struct snapshot snapshot = snapshot_begin(user, channel->epoch);
   slotcast__publisher_opened__init(&opened);
   shape_message(channel, &geometry);
   opened.user = user->id;
@@ -288,10 +284,9 @@ void pushes_resume(struct client *client) {
   LIST_FOREACH(user, &process->users, of_process) {
     if (user->client != client) continue;
     if (user->owes_attachment) attachment_push(user);
-    if (user->client == client && user->owes_membership) {
-      membership_push(user, epoch_of(user->channel));
+    if (user->owes_membership) {
+      membership_push(user, user->channel->epoch);
       if (!user->owes_membership) channel_ring_all(user->channel);
     }
-    if (user->client == NULL) return; /* it has been closed */
   }
 }

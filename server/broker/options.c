@@ -97,27 +97,36 @@ static int take(int option, const char *value, struct command_line *line) {
   static const char *const levels[] = {"error", "warning", "notice", "info", "debug", NULL};
   static const char *const targets[] = {"auto", "stderr", "journal", NULL};
   int choice;
-  if (option >= OPTION_LIMIT)
-    return take_limit(&line->broker.limits, (enum limit_kind)(option - OPTION_LIMIT), value);
+  if (option >= OPTION_LIMIT) return take_limit(&line->broker.limits, (enum limit_kind)(option - OPTION_LIMIT), value);
   switch (option) {
-    case OPTION_SOCKET: line->broker.socket = value; return PARSE_RUN;
-    case OPTION_MODE: return take_mode(value, &line->broker.socket_mode);
-    case OPTION_GROUP: return take_group(value, &line->broker.socket_gid);
-    case OPTION_BACKEND:
-      if (!choose(value, backends, &choice)) return usage_error("--backend is memfd or shm", value);
-      line->broker.backend = (enum slc__backend)choice;
-      return PARSE_RUN;
-    case OPTION_LEVEL:
-      if (!choose(value, levels, &choice)) return usage_error("--log-level is error .. debug", value);
-      line->log_level = (enum slc__log_level)(SLC__LOG_ERROR + choice);
-      return PARSE_RUN;
-    case OPTION_TARGET:
-      if (!choose(value, targets, &choice)) return usage_error("--log-target is auto, stderr or journal", value);
-      line->log_target = (enum log_target)choice;
-      return PARSE_RUN;
-    case 'h': fputs(help_text, stdout); return 0;
-    case 'v': printf("slotcastd %s\n", SLOTCAST_VERSION); return 0;
-    default: fprintf(stderr, "Try 'slotcastd --help'.\n"); return EXIT_USAGE;
+  case OPTION_SOCKET:
+    line->broker.socket = value;
+    return PARSE_RUN;
+  case OPTION_MODE:
+    return take_mode(value, &line->broker.socket_mode);
+  case OPTION_GROUP:
+    return take_group(value, &line->broker.socket_gid);
+  case OPTION_BACKEND:
+    if (!choose(value, backends, &choice)) return usage_error("--backend is memfd or shm", value);
+    line->broker.backend = (enum slc__backend)choice;
+    return PARSE_RUN;
+  case OPTION_LEVEL:
+    if (!choose(value, levels, &choice)) return usage_error("--log-level is error .. debug", value);
+    line->log_level = (enum slc__log_level)(SLC__LOG_ERROR + choice);
+    return PARSE_RUN;
+  case OPTION_TARGET:
+    if (!choose(value, targets, &choice)) return usage_error("--log-target is auto, stderr or journal", value);
+    line->log_target = (enum log_target)choice;
+    return PARSE_RUN;
+  case 'h':
+    fputs(help_text, stdout);
+    return 0;
+  case 'v':
+    printf("slotcastd %s\n", SLOTCAST_VERSION);
+    return 0;
+  default:
+    fprintf(stderr, "Try 'slotcastd --help'.\n");
+    return EXIT_USAGE;
   }
 }
 
@@ -132,7 +141,7 @@ int command_line_parse(int argc, char **argv, struct command_line *ret) {
 #define LIMIT_OPTION(field, option, standard, what) {option, required_argument, NULL, OPTION_LIMIT + LIMIT_##field},
       SLC__LIMIT_MAP(LIMIT_OPTION)
 #undef LIMIT_OPTION
-      {"help", no_argument, NULL, 'h'},
+          {"help", no_argument, NULL, 'h'},
       {"version", no_argument, NULL, 'v'},
       {NULL, 0, NULL, 0},
   };

@@ -1,5 +1,5 @@
-/* Processes: who is dead, as the pidfd says.  A socket's end is no death: a forked child may keep it open, or it may close
- * before the process stops writing.  Thread: the loop's. */
+/* Processes: who is dead, as the pidfd says.  A socket's end is no death: a forked child may keep it open, or it may
+ * close before the process stops writing.  Thread: the loop's. */
 #include <stdlib.h>
 
 #include "base/error.h"
@@ -22,9 +22,9 @@ void process_release(struct process *process) {
   if (LIST_EMPTY(&process->clients) && LIST_EMPTY(&process->users)) process_free(process);
 }
 
-/* Everything that a process had goes; the end of its last client releases it. */
-static void process_end(struct process *process) {
-  while (!LIST_EMPTY(&process->users)) user_leave(LIST_FIRST(&process->users));
+/* Everything that a process had goes, in this way; the end of its last client releases it. */
+static void process_end(struct process *process, void (*end_user)(struct user *user)) {
+  while (!LIST_EMPTY(&process->users)) end_user(LIST_FIRST(&process->users));
   if (LIST_EMPTY(&process->clients)) {
     process_free(process);
     return;
@@ -43,7 +43,7 @@ static void on_pidfd(uv_poll_t *poll, int status, int events) {
   (void)events;
   if (!slc__pidfd_dead(process->peer.pidfd)) return;
   slc__log(SLC__LOG_DEBUG, "process %d (%s) has ended", (int)process->peer.pid, process->peer.program);
-  process_end(process);
+  process_end(process, user_leave);
 }
 
 /* A pid is not used again while its process has not ended, which the pidfd tells. */
@@ -57,7 +57,7 @@ static struct process *find_living(struct broker *broker, const struct slc__peer
     next = LIST_NEXT(process, link);
     if (!is_same_process(&process->peer, peer)) continue;
     if (!slc__pidfd_dead(process->peer.pidfd)) return process;
-    process_end(process); /* its event is still to come, and its pid is another's already */
+    process_end(process, user_leave); /* its event is still to come, and its pid is another's already */
   }
   return NULL;
 }
@@ -85,6 +85,7 @@ int process_find(struct broker *broker, struct slc__peer *peer, struct process *
   return SLC_OK;
 }
 
-void process_close_all(struct broker *broker) {
-  while (!LIST_EMPTY(&broker->processes)) process_end(LIST_FIRST(&broker->processes));
+/* Whoever lives goes on without us, so that nothing of theirs is touched. */
+void process_forget_all(struct broker *broker) {
+  while (!LIST_EMPTY(&broker->processes)) process_end(LIST_FIRST(&broker->processes), user_forget);
 }

@@ -1,7 +1,8 @@
 /* Requests: what a client may say, checked against the connection that says it, and answered.
  *
  * A refusal (no budget, another type ..) is an answer, and the client goes on.  A message that no honest library sends
- * (out of place, somebody else's user, descriptors that were not asked for) ends the connection.  Thread: the loop's. */
+ * (out of place, somebody else's user, descriptors that were not asked for) ends the connection.  Thread: the loop's.
+ */
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,9 +15,20 @@
 
 /* ---- answers without content ---- */
 
-static int answer_refusal(struct client *client, uint64_t serial, int status) {
+/* A text that was cut may end inside a character, which no client would decode. */
+static void drop_partial_character(char *text) {
+  size_t length = strlen(text), tail = 0;
+  while (tail < 4 && tail < length && ((unsigned char)text[length - 1 - tail] & 0xc0) == 0x80) tail++;
+  if (tail == length) return;
+  unsigned char lead = (unsigned char)text[length - 1 - tail];
+  size_t wanted = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : lead >= 0xc0 ? 1 : 0;
+  if (tail < wanted) text[length - 1 - tail] = '\0';
+}
+
+int answer_refusal(struct client *client, uint64_t serial, int status) {
   char text[SLC__CODEC_TEXT_MAX + 1];
   snprintf(text, sizeof text, "%s", slc__error_detail());
+  drop_partial_character(text);
   Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
   Slotcast__Refusal refusal = SLOTCAST__REFUSAL__INIT;
   refusal.status = status;
@@ -40,8 +52,8 @@ static int answer_done(struct client *client, uint64_t serial) {
 
 /* ---- hello ---- */
 
-/* The same process with another instance has called execve: its mappings are gone, and with them what it had.  Clients of
- * the same instance are further connections of one program, and those still connected speak for themselves. */
+/* The same process with another instance has called execve: its mappings are gone, and with them what it had.  Clients
+ * of the same instance are further connections of one program, and those still connected speak for themselves. */
 static void forget_earlier_image(struct client *client) {
   struct process *process = client->process;
   if (memcmp(process->instance, client->instance, sizeof process->instance) == 0) return;
@@ -149,18 +161,23 @@ int request_handle(struct client *client, const Slotcast__Message *message, stru
   if (message->n_descriptors != 0 && message->body_case != SLOTCAST__MESSAGE__BODY_SET_DOORBELL)
     return slc__fail(SLC_PROTOCOL, "it sent descriptors that nobody asked for");
   switch (message->body_case) {
-    case SLOTCAST__MESSAGE__BODY_HELLO: return handle_hello(client, serial, message->hello);
-    case SLOTCAST__MESSAGE__BODY_OPEN_PUBLISHER:
-      return handle_open_publisher(client, serial, message->open_publisher);
-    case SLOTCAST__MESSAGE__BODY_OPEN_SUBSCRIBER:
-      return handle_open_subscriber(client, serial, message->open_subscriber);
-    case SLOTCAST__MESSAGE__BODY_SET_DOORBELL: return handle_set_doorbell(client, serial, message, fds);
-    case SLOTCAST__MESSAGE__BODY_CLOSE_USER: return handle_close_user(client, serial, message->close_user);
-    case SLOTCAST__MESSAGE__BODY_LIST_CHANNELS: return send_channel_list(client, serial, message->list_channels);
-    case SLOTCAST__MESSAGE__BODY_INSPECT_CHANNEL: {
-      int status = send_channel_report(client, serial, message->inspect_channel);
-      return status == SLC_NOT_FOUND ? answer_refusal(client, serial, status) : status;
-    }
-    default: return slc__fail(SLC_PROTOCOL, "it sent a message that only a broker sends");
+  case SLOTCAST__MESSAGE__BODY_HELLO:
+    return handle_hello(client, serial, message->hello);
+  case SLOTCAST__MESSAGE__BODY_OPEN_PUBLISHER:
+    return handle_open_publisher(client, serial, message->open_publisher);
+  case SLOTCAST__MESSAGE__BODY_OPEN_SUBSCRIBER:
+    return handle_open_subscriber(client, serial, message->open_subscriber);
+  case SLOTCAST__MESSAGE__BODY_SET_DOORBELL:
+    return handle_set_doorbell(client, serial, message, fds);
+  case SLOTCAST__MESSAGE__BODY_CLOSE_USER:
+    return handle_close_user(client, serial, message->close_user);
+  case SLOTCAST__MESSAGE__BODY_LIST_CHANNELS:
+    return send_channel_list(client, serial, message->list_channels);
+  case SLOTCAST__MESSAGE__BODY_INSPECT_CHANNEL: {
+    int status = send_channel_report(client, serial, message->inspect_channel);
+    return status == SLC_NOT_FOUND ? answer_refusal(client, serial, status) : status;
+  }
+  default:
+    return slc__fail(SLC_PROTOCOL, "it sent a message that only a broker sends");
   }
 }

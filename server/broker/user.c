@@ -1,8 +1,8 @@
 /* Publishers and subscribers: admission and leaving.
  *
  * A join that fails leaves nothing behind: the user is made first and leaves again.  Thread: the loop's. */
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/error.h"
@@ -32,7 +32,7 @@ static int user_make(struct client *client, struct channel *channel, struct user
   user->process = client->process;
   user->client = client;
   user->doorbell = -1;
-  memcpy(user->name, client->name, sizeof user->name);
+  snprintf(user->name, sizeof user->name, "%s", client->name);
   LIST_INSERT_HEAD(&channel->users, user, of_channel);
   LIST_INSERT_HEAD(&client->process->users, user, of_process);
   *ret_user = user;
@@ -142,14 +142,19 @@ static void attach_waiting(struct channel *channel) {
   }
 }
 
+/* Those who wait, wait again. */
+static void unshape(struct channel *channel) {
+  struct user *user;
+  LIST_FOREACH(user, &channel->users, of_channel) user->table = NULL;
+  channel_unshape(channel);
+}
+
 /* Shape and lines, or neither. */
 static int shape_channel(struct broker *broker, struct channel *channel, const struct slc__geometry *geometry) {
   int status = channel_shape(broker, channel, geometry);
   if (status == SLC_OK) status = admit_waiting(broker, channel);
   if (status == SLC_OK) return SLC_OK;
-  struct user *user;
-  LIST_FOREACH(user, &channel->users, of_channel) user->table = NULL;
-  channel_unshape(channel);
+  unshape(channel);
   return status;
 }
 
@@ -167,7 +172,10 @@ static int publisher_admit(struct client *client, struct channel *channel, const
   if (status != SLC_OK) return status;
   struct user *user;
   status = user_make(client, channel, &user);
-  if (status != SLC_OK) return status;
+  if (status != SLC_OK) {
+    if (is_first) unshape(channel);
+    return status;
+  }
   user->is_publisher = true;
   user->is_reliable = request->reliable != 0;
   user->max = max_loans;
@@ -251,29 +259,34 @@ int subscriber_join(struct client *client, const Slotcast__OpenSubscriber *reque
 
 /* ---- leaving ---- */
 
-static void publisher_leave(struct user *user) {
+void user_forget(struct user *user) {
   struct channel *channel = user->channel;
-  if (user->publisher_id == 0) return; /* was refused for want of an id */
-  slc__repair(&channel->control, user->publisher_id);
-  /* Only now: an id with slots to repair must not be anybody's. */
-  channel->publisher_ids[user->publisher_id] = 0;
-}
-
-void user_leave(struct user *user) {
-  struct channel *channel = user->channel;
-  struct process *process = user->process;
-  if (user->is_publisher) {
-    publisher_leave(user);
-  } else {
-    table_dismiss(user);
-  }
   if (user->is_counted) *(user->is_publisher ? &channel->publishers : &channel->subscribers) -= 1;
   slc__fd_close(&user->doorbell);
   LIST_REMOVE(user, of_channel);
   LIST_REMOVE(user, of_process);
-  discharge(process->account, LIMIT_users, 1);
+  discharge(user->process->account, LIMIT_users, 1);
+  free_if_unused(user->process->broker, channel);
   free(user);
+}
+
+static void publisher_leave(struct channel *channel, uint32_t id) {
+  if (id == 0) return; /* was refused for want of one */
+  slc__repair(&channel->control, id);
+  /* Only now: an id with slots to repair must not be anybody's. */
+  channel->publisher_ids[id] = 0;
+}
+
+void user_leave(struct user *user) {
+  struct channel *channel = user->channel;
+  if (user->is_publisher) {
+    publisher_leave(channel, user->publisher_id);
+  } else {
+    table_dismiss(user);
+  }
+  bool is_last = LIST_FIRST(&channel->users) == user && LIST_NEXT(user, of_channel) == NULL;
+  user_forget(user);
+  if (is_last) return; /* and the channel has gone with it */
   set_counts(channel);
   channel_ring_all(channel);
-  free_if_unused(process->broker, channel);
 }

@@ -126,8 +126,7 @@ static void read_some(struct slc__connection *connection) {
 static int flush(struct slc__connection *connection) {
   while (!STAILQ_EMPTY(&connection->queue)) {
     struct datagram *first = STAILQ_FIRST(&connection->queue);
-    int status =
-        slc__net_send(connection->fd, first->data, first->size, first->fds, first->fd_count, MSG_DONTWAIT);
+    int status = slc__net_send(connection->fd, first->data, first->size, first->fds, first->fd_count, MSG_DONTWAIT);
     if (status == SLC__NET_AGAIN) return SLC_OK;
     if (status != SLC_OK) return status;
     queue_drop_first(connection);
@@ -151,8 +150,7 @@ static void write_some(struct slc__connection *connection) {
 int slc__connection_try_send(struct slc__connection *connection, const void *data, size_t size, const int *fds,
                              size_t fd_count) {
   int status = SLC__NET_AGAIN;
-  if (STAILQ_EMPTY(&connection->queue))
-    status = slc__net_send(connection->fd, data, size, fds, fd_count, MSG_DONTWAIT);
+  if (STAILQ_EMPTY(&connection->queue)) status = slc__net_send(connection->fd, data, size, fds, fd_count, MSG_DONTWAIT);
   if (status == SLC__NET_AGAIN && !connection->wants_writable) {
     connection->wants_writable = true;
     watch(connection);
@@ -217,6 +215,10 @@ int slc__connection_open(uv_loop_t *loop, int fd, const struct slc__connection_e
   watch(connection);
   *ret_connection = connection;
   return SLC_OK;
+}
+
+void slc__connection_abort(struct slc__connection *connection) {
+  shutdown(connection->fd, SHUT_RDWR);
 }
 
 void slc__connection_close(struct slc__connection *connection) {

@@ -27,6 +27,9 @@ int slc__connection_open(uv_loop_t *loop, int fd, const struct slc__connection_e
 /* No event comes afterwards; what was queued is lost. */
 void slc__connection_close(struct slc__connection *connection);
 
+/* Ends the conversation from the middle of something: `ended` comes later, from the loop. */
+void slc__connection_abort(struct slc__connection *connection);
+
 /* Sends now, or answers SLC__NET_AGAIN and calls `writable` later.  Nothing is sent past what is queued. */
 int slc__connection_try_send(struct slc__connection *connection, const void *data, size_t size, const int *fds,
                              size_t fd_count);
