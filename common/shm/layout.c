@@ -28,11 +28,12 @@ int slc__geometry_check(const struct slc__geometry *g) {
 
 uint32_t slc__geometry_log_size(uint32_t slots) {
   uint32_t size = SLC__LOG_MIN;
-  while (size < slots) size *= 2;
+  while (size < slots && size < SLC__SLOTS_MAX) size *= 2; /* more slots than that are refused by the check above */
   return size;
 }
 
-/* An eighth of the slots, and of a small channel a quarter: refilling one slot at a time would double the cost of a publish. */
+/* An eighth of the slots, and of a small channel a quarter: refilling one slot at a time would double the cost of a
+ * publish. */
 uint32_t slc__geometry_batch(uint32_t slots) {
   uint32_t quarter = slots / 4 < BATCH_SMALL ? slots / 4 : BATCH_SMALL;
   uint32_t batch = slots / 8 > quarter ? slots / 8 : quarter;
@@ -81,5 +82,5 @@ uint64_t slc__layout_bell_size(void) {
 }
 
 uint32_t slc__layout_lines_for(uint32_t max_holds) {
-  return max_holds <= SLC__LINE_HOLDS ? 1 : (max_holds + SLC__LINE_HOLDS - 1) / SLC__LINE_HOLDS;
+  return max_holds <= SLC__LINE_HOLDS ? 1 : (max_holds - 1) / SLC__LINE_HOLDS + 1;
 }

@@ -1,7 +1,7 @@
 /* Shared-memory objects: making, naming, sealing, checking, mapping.  See object.h for what each promises.
  *
- * An object is never seen by anybody before it has its final size, mode, seals and header.  A received one is checked from
- * the outside in: what could make an access fail (seals, size, type) before what is written in it.  Any thread. */
+ * An object is never seen by anybody before it has its final size, mode, seals and header.  A received one is checked
+ * from the outside in: what could make an access fail (seals, size, type) before what is written in it.  Any thread. */
 #include "shm/object.h"
 
 #include <dirent.h>
@@ -39,6 +39,19 @@ static void lock_path(const char *hex, char path[SHM_NAME_MAX]) {
   snprintf(path, SHM_NAME_MAX, SHM_DIRECTORY "/" SHM_PREFIX "%.32s.lock", hex);
 }
 
+/* The 32 digits of the session in a name of ours, else NULL; any rest that we don't write makes it somebody else's. */
+static const char *name_session(const char *name, bool *ret_is_lock) {
+  static const char prefix[] = SHM_PREFIX;
+  if (strncmp(name, prefix, sizeof prefix - 1) != 0) return NULL;
+  const char *hex = name + sizeof prefix - 1;
+  if (strspn(hex, "0123456789abcdef") != SESSION_HEX) return NULL;
+  const char *rest = hex + SESSION_HEX;
+  *ret_is_lock = strcmp(rest, ".lock") == 0;
+  if (*ret_is_lock) return hex;
+  bool is_serial = rest[0] == '-' && rest[1] != '\0' && rest[1 + strspn(rest + 1, "0123456789")] == '\0';
+  return is_serial ? hex : NULL;
+}
+
 static int shm_open_new(const uint8_t session[16], int *ret_fd) {
   static _Atomic uint64_t serial;
   char hex[SESSION_HEX + 1], path[SHM_NAME_MAX];
@@ -61,12 +74,17 @@ static int memfd_open_new(int *ret_fd) {
 
 /* ---- making ---- */
 
-/* posix_fallocate and not only ftruncate where it counts: an overcommitted page would be a SIGBUS at the first store. */
+/* posix_fallocate and not only ftruncate where it counts: an overcommitted page would be a SIGBUS at the first store.
+ */
 static int set_size(int fd, uint64_t size, bool allocate) {
   int error = 0;
   if (ftruncate(fd, (off_t)size) != 0) error = errno;
-  if (error == 0 && allocate) error = posix_fallocate(fd, 0, (off_t)size);
+  if (error == 0 && allocate) {
+    do error = posix_fallocate(fd, 0, (off_t)size);
+    while (error == EINTR);
+  }
   if (error == 0) return SLC_OK;
+  errno = error;
   int status = error == ENOSPC ? SLC_NO_MEMORY : slc__status_of_errno(error);
   return slc__fail(status, "cannot get %llu bytes of shared memory: %s", (unsigned long long)size, strerror(error));
 }
@@ -95,8 +113,8 @@ static int protect(int fd, enum slc__backend backend) {
   return SLC_OK;
 }
 
-int slc__object_create(enum slc__backend backend, enum slc__object_kind kind, uint64_t size,
-                       const uint8_t session[16], bool allocate, int *ret_fd) {
+int slc__object_create(enum slc__backend backend, enum slc__object_kind kind, uint64_t size, const uint8_t session[16],
+                       bool allocate, int *ret_fd) {
   SLC__CLEANUP_FD int fd = -1;
   int status = backend == SLC__BACKEND_SHM ? shm_open_new(session, &fd) : memfd_open_new(&fd);
   if (status != SLC_OK) return status;
@@ -104,7 +122,9 @@ int slc__object_create(enum slc__backend backend, enum slc__object_kind kind, ui
   if (status == SLC_OK) status = write_header(fd, kind, size, session);
   if (status == SLC_OK) status = protect(fd, backend);
   if (status != SLC_OK) {
+    int saved = errno;
     slc__object_unlink(fd);
+    errno = saved;
     return status;
   }
   *ret_fd = slc__fd_take(&fd);
@@ -122,19 +142,47 @@ void slc__object_unlink(int fd) {
   if (strncmp(path, prefix, sizeof prefix - 1) == 0) unlink(path);
 }
 
-/* ---- sessions of the shm backend ---- */
+/* ---- sessions of the shm backend ----
+ *
+ * A session lives while its lock file is locked.  Whoever removes a lock file holds its lock, and whoever takes the
+ * lock then looks whether the file still has its name: so a sweep can never take away the name of a lock that is in
+ * use. */
+
+static int lock_wait(int fd) {
+  int result;
+  do result = flock(fd, LOCK_EX);
+  while (result != 0 && errno == EINTR);
+  return result;
+}
+
+static bool has_name(int fd) {
+  struct stat info;
+  return fstat(fd, &info) == 0 && info.st_nlink != 0;
+}
+
+/* SLC_OK with *ret_fd -1: a sweep removed the file between its making and its locking. */
+static int session_lock_once(const char *path, int *ret_fd) {
+  SLC__CLEANUP_FD int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, OBJECT_MODE);
+  if (fd < 0) return slc__fail(slc__status_of_errno(errno), "cannot make %s: %s", path, strerror(errno));
+  if (lock_wait(fd) != 0) {
+    int status = slc__fail(slc__status_of_errno(errno), "cannot lock %s: %s", path, strerror(errno));
+    unlink(path);
+    return status;
+  }
+  *ret_fd = has_name(fd) ? slc__fd_take(&fd) : -1;
+  return SLC_OK;
+}
 
 int slc__object_session_lock(const uint8_t session[16], int *ret_fd) {
   char hex[SESSION_HEX + 1], path[SHM_NAME_MAX];
   session_hex(session, hex);
   lock_path(hex, path);
-  SLC__CLEANUP_FD int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, OBJECT_MODE);
-  if (fd < 0) return slc__fail(slc__status_of_errno(errno), "cannot make %s: %s", path, strerror(errno));
-  if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    unlink(path);
-    return slc__fail(SLC_SYSTEM, "cannot lock %s: %s", path, strerror(errno));
+  int fd = -1;
+  while (fd < 0) {
+    int status = session_lock_once(path, &fd);
+    if (status != SLC_OK) return status;
   }
-  *ret_fd = slc__fd_take(&fd);
+  *ret_fd = fd;
   return SLC_OK;
 }
 
@@ -146,32 +194,34 @@ void slc__object_session_unlock(const uint8_t session[16], int fd) {
   close(fd);
 }
 
-/* A session lives while its lock is held.  Without a lock file it is dead: the lock is made before the first object. */
-static bool session_is_dead(const char *hex) {
+/* True: the session is dead, and stays so while *ret_lock_fd is open (-1 where its lock file has gone: the lock is made
+ * before the first object, so what is left belongs to nobody). */
+static bool session_seize(const char *hex, int *ret_lock_fd) {
   char path[SHM_NAME_MAX];
   lock_path(hex, path);
-  SLC__CLEANUP_FD int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  SLC__CLEANUP_FD int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
   if (fd < 0) return errno == ENOENT;
-  return flock(fd, LOCK_EX | LOCK_NB) == 0;
+  if (flock(fd, LOCK_EX | LOCK_NB) != 0 || !has_name(fd)) return false;
+  *ret_lock_fd = slc__fd_take(&fd);
+  return true;
 }
 
-static bool is_ours(const char *name) {
-  static const char prefix[] = SHM_PREFIX;
-  if (strncmp(name, prefix, sizeof prefix - 1) != 0) return false;
-  return strspn(name + sizeof prefix - 1, "0123456789abcdef") == SESSION_HEX;
+static int sweep_name(DIR *directory, const char *name, bool locks) {
+  bool is_lock;
+  const char *hex = name_session(name, &is_lock);
+  if (hex == NULL || is_lock != locks) return 0;
+  SLC__CLEANUP_FD int lock_fd = -1;
+  if (!session_seize(hex, &lock_fd) || (is_lock && lock_fd < 0)) return 0;
+  return unlinkat(dirfd(directory), name, 0) == 0 ? 1 : 0;
 }
 
-/* Objects first, locks last: a lock that goes before its objects would leave them looking newly made. */
+/* Objects first, locks last: a sweep that ends half-way leaves a lock that tells the next one whose the objects were.
+ */
 static int sweep_names(DIR *directory, bool locks) {
   int removed = 0;
   rewinddir(directory);
-  for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
-    if (!is_ours(entry->d_name)) continue;
-    const char *hex = entry->d_name + strlen(SHM_PREFIX);
-    bool is_lock = strcmp(hex + SESSION_HEX, ".lock") == 0;
-    if (is_lock != locks || !session_is_dead(hex)) continue;
-    if (unlinkat(dirfd(directory), entry->d_name, 0) == 0) removed++;
-  }
+  for (struct dirent *entry; (entry = readdir(directory)) != NULL;)
+    removed += sweep_name(directory, entry->d_name, locks);
   return removed;
 }
 
