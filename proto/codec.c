@@ -12,10 +12,10 @@
 #include "base/error.h"
 
 enum {
-  MEMORY_PER_BYTE = 32,      /* a decoded message may take so many times its encoded size, */
-  MEMORY_LEAST = 16 * 1024,  /* and at least this */
-  IDENTITY_SIZE = 16,        /* Hello.instance, HelloReply.session */
-  LINES_MAX = 64 * 1024,     /* Table.lines */
+  MEMORY_PER_BYTE = 32,     /* a decoded message may take so many times its encoded size, */
+  MEMORY_LEAST = 16 * 1024, /* and at least this */
+  IDENTITY_SIZE = 16,       /* Hello.instance, HelloReply.session */
+  LINES_MAX = 64 * 1024,    /* Table.lines */
   NESTING_MAX = 4,
 };
 
@@ -95,14 +95,18 @@ static int check_message(const ProtobufCMessage *message, int depth);
 /* `member`: where the value itself lies. */
 static int check_value(const ProtobufCFieldDescriptor *field, const void *member, int depth) {
   switch (field->type) {
-    case PROTOBUF_C_TYPE_STRING: return check_string(field, *(const char *const *)member);
-    case PROTOBUF_C_TYPE_BYTES: return check_bytes(field, member);
-    case PROTOBUF_C_TYPE_ENUM: return check_enum(field, *(const int *)member);
-    case PROTOBUF_C_TYPE_MESSAGE: {
-      const ProtobufCMessage *inner = *(const ProtobufCMessage *const *)member;
-      return inner == NULL ? SLC_OK : check_message(inner, depth + 1);
-    }
-    default: return SLC_OK;
+  case PROTOBUF_C_TYPE_STRING:
+    return check_string(field, *(const char *const *)member);
+  case PROTOBUF_C_TYPE_BYTES:
+    return check_bytes(field, member);
+  case PROTOBUF_C_TYPE_ENUM:
+    return check_enum(field, *(const int *)member);
+  case PROTOBUF_C_TYPE_MESSAGE: {
+    const ProtobufCMessage *inner = *(const ProtobufCMessage *const *)member;
+    return inner == NULL ? SLC_OK : check_message(inner, depth + 1);
+  }
+  default:
+    return SLC_OK;
   }
 }
 

@@ -95,8 +95,7 @@ const char *human_bytes(double bytes, char text[32]) {
 }
 
 void progress_begin(struct progress *progress, const char *verb, bool is_quiet) {
-  *progress =
-      (struct progress){.verb = verb, .is_quiet = is_quiet, .is_live = !is_quiet && isatty(STDERR_FILENO) == 1};
+  *progress = (struct progress){.verb = verb, .is_quiet = is_quiet, .is_live = !is_quiet && isatty(STDERR_FILENO) == 1};
 }
 
 static void progress_show(struct progress *progress, int64_t now) {

@@ -43,26 +43,25 @@ static double user_rate(const struct looks *looks, const slc_user_info *user) {
 /* ---- JSON ---- */
 
 static json_t *user_to_json(const struct looks *looks, const slc_user_info *user) {
-  return json_pack("{s:I, s:s, s:b, s:b, s:i, s:I, s:s, s:s, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I}", "id",
-                   (json_int_t)user->id, "role", user->is_publisher ? "publisher" : "subscriber", "reliable",
-                   user->is_reliable, "connected", user->is_connected, "pid", (int)user->pid, "uid",
-                   (json_int_t)user->uid, "program", user->program, "client", user->client_name, "messages",
-                   (json_int_t)user->messages, "messages_per_second", user_rate(looks, user), "bytes",
-                   (json_int_t)user->bytes, "drops", (json_int_t)user->drops, "lag", (json_int_t)user->lag,
-                   "would_block", (json_int_t)user->would_block, "holds", (json_int_t)user->holds, "max",
-                   (json_int_t)user->max);
+  return json_pack(
+      "{s:I, s:s, s:b, s:b, s:i, s:I, s:s, s:s, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I}", "id", (json_int_t)user->id,
+      "role", user->is_publisher ? "publisher" : "subscriber", "reliable", user->is_reliable, "connected",
+      user->is_connected, "pid", (int)user->pid, "uid", (json_int_t)user->uid, "program", user->program, "client",
+      user->client_name, "messages", (json_int_t)user->messages, "messages_per_second", user_rate(looks, user), "bytes",
+      (json_int_t)user->bytes, "drops", (json_int_t)user->drops, "lag", (json_int_t)user->lag, "would_block",
+      (json_int_t)user->would_block, "holds", (json_int_t)user->holds, "max", (json_int_t)user->max);
 }
 
 static int print_as_json(const struct looks *looks) {
   const slc_channel_info *channel = looks->after;
   json_t *object = channel_to_json(channel), *users = json_array();
-  json_t *more = json_pack(
-      "{s:I, s:I, s:f, s:f, s:I, s:{s:I, s:I, s:I, s:I}}", "bytes", (json_int_t)channel->bytes, "drops",
-      (json_int_t)channel->drops, "messages_per_second",
-      rate(looks->before->messages, channel->messages, looks->seconds), "bytes_per_second",
-      rate(looks->before->bytes, channel->bytes, looks->seconds), "budget_used", (json_int_t)channel->budget_used,
-      "slot_states", "free", (json_int_t)channel->slots_free, "owned", (json_int_t)channel->slots_owned, "published",
-      (json_int_t)channel->slots_published, "held", (json_int_t)channel->slots_held);
+  json_t *more = json_pack("{s:I, s:I, s:f, s:f, s:I, s:{s:I, s:I, s:I, s:I}}", "bytes", (json_int_t)channel->bytes,
+                           "drops", (json_int_t)channel->drops, "messages_per_second",
+                           rate(looks->before->messages, channel->messages, looks->seconds), "bytes_per_second",
+                           rate(looks->before->bytes, channel->bytes, looks->seconds), "budget_used",
+                           (json_int_t)channel->budget_used, "slot_states", "free", (json_int_t)channel->slots_free,
+                           "owned", (json_int_t)channel->slots_owned, "published", (json_int_t)channel->slots_published,
+                           "held", (json_int_t)channel->slots_held);
   for (uint32_t i = 0; i < channel->user_count; i++)
     json_array_append_new(users, user_to_json(looks, &channel->users[i]));
   json_object_update(object, more);
@@ -117,8 +116,8 @@ static int print_as_words(const struct looks *looks) {
   }
   printf("users      %u\n", channel->user_count);
   if (channel->user_count > 0)
-    printf("  %-10s %7s %6s  %-16s %-16s %14s %12s %10s %8s %9s\n", "ROLE", "PID", "UID", "PROGRAM", "CLIENT", "MESSAGES",
-           "PER SECOND", "DROPS", "LAG", "USED/MAX");
+    printf("  %-10s %7s %6s  %-16s %-16s %14s %12s %10s %8s %9s\n", "ROLE", "PID", "UID", "PROGRAM", "CLIENT",
+           "MESSAGES", "PER SECOND", "DROPS", "LAG", "USED/MAX");
   for (uint32_t i = 0; i < channel->user_count; i++) print_user(looks, &channel->users[i]);
   return EXIT_OK;
 }
@@ -129,8 +128,9 @@ static int look_and_print(slc_client *client, const char *name, uint64_t interva
   slc_channel_info *before = NULL, *after = NULL;
   int status = slc_channel_inspect(client, name, &before);
   if (status == SLC_OK && interval_ms > 0) {
-    nanosleep(&(struct timespec){.tv_sec = (time_t)(interval_ms / 1000), .tv_nsec = (long)(interval_ms % 1000) * 1000000},
-              NULL);
+    nanosleep(
+        &(struct timespec){.tv_sec = (time_t)(interval_ms / 1000), .tv_nsec = (long)(interval_ms % 1000) * 1000000},
+        NULL);
     status = slc_channel_inspect(client, name, &after);
   }
   int code;
@@ -157,14 +157,21 @@ int command_info(int argc, char **argv) {
   uint64_t interval_ms = DEFAULT_INTERVAL_MS;
   for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
     switch (option) {
-      case 'j': json = true; break;
-      case 'S': socket = optarg; break;
-      case 'i':
-        if (!parse_number(optarg, 0, 3600000, &interval_ms))
-          return fail(EXIT_USAGE, "--interval takes milliseconds, 0 to 3600000, not '%s'", optarg);
-        break;
-      case 'h': fputs(help_text, stdout); return EXIT_OK;
-      default: return fail_usage("info");
+    case 'j':
+      json = true;
+      break;
+    case 'S':
+      socket = optarg;
+      break;
+    case 'i':
+      if (!parse_number(optarg, 0, 3600000, &interval_ms))
+        return fail(EXIT_USAGE, "--interval takes milliseconds, 0 to 3600000, not '%s'", optarg);
+      break;
+    case 'h':
+      fputs(help_text, stdout);
+      return EXIT_OK;
+    default:
+      return fail_usage("info");
     }
   }
   if (argc - optind != 1) return fail(EXIT_USAGE, "info takes one channel: slotcast ls lists them");

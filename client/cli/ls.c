@@ -56,10 +56,17 @@ int command_ls(int argc, char **argv) {
   const char *socket = NULL;
   for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
     switch (option) {
-      case 'j': json = true; break;
-      case 'S': socket = optarg; break;
-      case 'h': fputs(help_text, stdout); return EXIT_OK;
-      default: return fail_usage("ls");
+    case 'j':
+      json = true;
+      break;
+    case 'S':
+      socket = optarg;
+      break;
+    case 'h':
+      fputs(help_text, stdout);
+      return EXIT_OK;
+    default:
+      return fail_usage("ls");
     }
   }
   if (optind < argc) return fail(EXIT_USAGE, "ls takes no argument: slotcast info %s shows one channel", argv[optind]);

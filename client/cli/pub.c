@@ -32,33 +32,48 @@ struct pub_options {
 
 static int parse(int argc, char **argv, struct pub_options *ret) {
   static const struct option options[] = {
-      {"reliable", no_argument, NULL, 'r'},      {"slots", required_argument, NULL, 's'},
-      {"frame", required_argument, NULL, 'f'},   {"lines", no_argument, NULL, 'l'},
-      {"socket", required_argument, NULL, 'S'},  {"wait-subscribers", required_argument, NULL, 'w'},
-      {"quiet", no_argument, NULL, 'q'},         {"help", no_argument, NULL, 'h'},
+      {"reliable", no_argument, NULL, 'r'},
+      {"slots", required_argument, NULL, 's'},
+      {"frame", required_argument, NULL, 'f'},
+      {"lines", no_argument, NULL, 'l'},
+      {"socket", required_argument, NULL, 'S'},
+      {"wait-subscribers", required_argument, NULL, 'w'},
+      {"quiet", no_argument, NULL, 'q'},
+      {"help", no_argument, NULL, 'h'},
       {NULL, 0, NULL, 0},
   };
   *ret = (struct pub_options){0};
   for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
     switch (option) {
-      case 'r': ret->reliable = true; break;
-      case 'l': ret->lines = true; break;
-      case 'q': ret->quiet = true; break;
-      case 'S': ret->socket = optarg; break;
-      case 's':
-        if (!parse_number(optarg, 4, 1048576, &ret->slots))
-          return fail(EXIT_USAGE, "--slots takes a number from 4 to 1048576, not '%s'", optarg);
-        break;
-      case 'f':
-        if (!parse_number(optarg, 1, UINT64_C(1) << 40, &ret->frame))
-          return fail(EXIT_USAGE, "--frame takes a number of bytes from 1 to 1024G, not '%s'", optarg);
-        break;
-      case 'w':
-        if (!parse_number(optarg, 1, 1000000, &ret->wait_subscribers))
-          return fail(EXIT_USAGE, "--wait-subscribers takes a number from 1 on, not '%s'", optarg);
-        break;
-      case 'h': fputs(help_text, stdout); exit(EXIT_OK);
-      default: return fail_usage("pub");
+    case 'r':
+      ret->reliable = true;
+      break;
+    case 'l':
+      ret->lines = true;
+      break;
+    case 'q':
+      ret->quiet = true;
+      break;
+    case 'S':
+      ret->socket = optarg;
+      break;
+    case 's':
+      if (!parse_number(optarg, 4, 1048576, &ret->slots))
+        return fail(EXIT_USAGE, "--slots takes a number from 4 to 1048576, not '%s'", optarg);
+      break;
+    case 'f':
+      if (!parse_number(optarg, 1, UINT64_C(1) << 40, &ret->frame))
+        return fail(EXIT_USAGE, "--frame takes a number of bytes from 1 to 1024G, not '%s'", optarg);
+      break;
+    case 'w':
+      if (!parse_number(optarg, 1, 1000000, &ret->wait_subscribers))
+        return fail(EXIT_USAGE, "--wait-subscribers takes a number from 1 on, not '%s'", optarg);
+      break;
+    case 'h':
+      fputs(help_text, stdout);
+      exit(EXIT_OK);
+    default:
+      return fail_usage("pub");
     }
   }
   if (optind == argc || argc - optind > 2)

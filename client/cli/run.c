@@ -20,7 +20,8 @@ static const char help_text[] =
     "  --backend NAME  memfd (sealed, the default) or shm (files in /dev/shm)\n"
     "  --help\n"
     "\n"
-    "Exit status: COMMAND's; 128 + N when signal N ended it; 127 when it was not found; 1 when the broker did not start.\n"
+    "Exit status: COMMAND's; 128 + N when signal N ended it; 127 when it was not found; 1 when the broker did not "
+    "start.\n"
     "The broker is slotcastd beside this program, else $SLOTCASTD, else slotcastd in $PATH.\n";
 
 struct session {
@@ -64,11 +65,11 @@ static void exec_broker(const struct session *session, const char *backend) {
     beside[length] = '\0';
     slash = strrchr(beside, '/');
   }
-  const char *const words[] = {"slotcastd", "--socket",    session->socket, "--backend", backend,
-                               "--log-level", "warning", "--log-target", "stderr", NULL};
+  const char *const words[] = {"slotcastd",   "--socket", session->socket, "--backend", backend,
+                               "--log-level", "warning",  "--log-target",  "stderr",    NULL};
   char *const *arguments = (char *const *)(uintptr_t)words; /* exec changes nothing */
   if (slash != NULL) {
-    strcpy(slash + 1, "slotcastd");
+    memcpy(slash + 1, "slotcastd", sizeof "slotcastd");
     execv(beside, arguments);
   }
   if (given != NULL) execv(given, arguments);
@@ -148,13 +149,16 @@ int command_run(int argc, char **argv) {
   const char *backend = "memfd";
   for (int option; (option = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
     switch (option) {
-      case 'b':
-        backend = optarg;
-        if (strcmp(backend, "memfd") != 0 && strcmp(backend, "shm") != 0)
-          return fail(EXIT_USAGE, "--backend is memfd or shm, not '%s'", backend);
-        break;
-      case 'h': fputs(help_text, stdout); return EXIT_OK;
-      default: return fail_usage("run");
+    case 'b':
+      backend = optarg;
+      if (strcmp(backend, "memfd") != 0 && strcmp(backend, "shm") != 0)
+        return fail(EXIT_USAGE, "--backend is memfd or shm, not '%s'", backend);
+      break;
+    case 'h':
+      fputs(help_text, stdout);
+      return EXIT_OK;
+    default:
+      return fail_usage("run");
     }
   }
   if (optind == argc) return fail(EXIT_USAGE, "run needs a command: slotcast run -- COMMAND [ARGUMENT]...");

@@ -8,7 +8,8 @@
 static const char help_text[] =
     "Usage: slotcast sub CHANNEL [OPTION]...\n"
     "\n"
-    "Writes the messages of CHANNEL to standard output.  Waits for a publisher, and ends when the last one has left and\n"
+    "Writes the messages of CHANNEL to standard output.  Waits for a publisher, and ends when the last one has left "
+    "and\n"
     "everything that is retained has been received.\n"
     "\n"
     "  --reliable      lose nothing: publishers wait (they must be reliable, too)\n"
@@ -30,31 +31,48 @@ struct sub_options {
 
 static int parse(int argc, char **argv, struct sub_options *ret) {
   static const struct option options[] = {
-      {"reliable", no_argument, NULL, 'r'},   {"from", required_argument, NULL, 'f'},
-      {"count", required_argument, NULL, 'c'}, {"follow", no_argument, NULL, 'F'},
-      {"out", required_argument, NULL, 'o'},  {"socket", required_argument, NULL, 'S'},
-      {"quiet", no_argument, NULL, 'q'},      {"help", no_argument, NULL, 'h'},
+      {"reliable", no_argument, NULL, 'r'},
+      {"from", required_argument, NULL, 'f'},
+      {"count", required_argument, NULL, 'c'},
+      {"follow", no_argument, NULL, 'F'},
+      {"out", required_argument, NULL, 'o'},
+      {"socket", required_argument, NULL, 'S'},
+      {"quiet", no_argument, NULL, 'q'},
+      {"help", no_argument, NULL, 'h'},
       {NULL, 0, NULL, 0},
   };
   *ret = (struct sub_options){.from = -1};
   for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
     switch (option) {
-      case 'r': ret->reliable = true; break;
-      case 'F': ret->follow = true; break;
-      case 'q': ret->quiet = true; break;
-      case 'o': ret->out = optarg; break;
-      case 'S': ret->socket = optarg; break;
-      case 'c':
-        if (!parse_number(optarg, 1, UINT64_MAX, &ret->count))
-          return fail(EXIT_USAGE, "--count takes a number from 1 on, not '%s'", optarg);
-        break;
-      case 'f':
-        if (strcmp(optarg, "oldest") != 0 && strcmp(optarg, "newest") != 0)
-          return fail(EXIT_USAGE, "--from is oldest or newest, not '%s'", optarg);
-        ret->from = strcmp(optarg, "oldest") == 0 ? SLC_START_OLDEST : SLC_START_NEWEST;
-        break;
-      case 'h': fputs(help_text, stdout); exit(EXIT_OK);
-      default: return fail_usage("sub");
+    case 'r':
+      ret->reliable = true;
+      break;
+    case 'F':
+      ret->follow = true;
+      break;
+    case 'q':
+      ret->quiet = true;
+      break;
+    case 'o':
+      ret->out = optarg;
+      break;
+    case 'S':
+      ret->socket = optarg;
+      break;
+    case 'c':
+      if (!parse_number(optarg, 1, UINT64_MAX, &ret->count))
+        return fail(EXIT_USAGE, "--count takes a number from 1 on, not '%s'", optarg);
+      break;
+    case 'f':
+      if (strcmp(optarg, "oldest") != 0 && strcmp(optarg, "newest") != 0)
+        return fail(EXIT_USAGE, "--from is oldest or newest, not '%s'", optarg);
+      ret->from = strcmp(optarg, "oldest") == 0 ? SLC_START_OLDEST : SLC_START_NEWEST;
+      break;
+    case 'h':
+      fputs(help_text, stdout);
+      exit(EXIT_OK);
+    default:
+      return fail_usage("sub");
     }
   }
   if (argc - optind != 1) return fail(EXIT_USAGE, "sub takes one channel: slotcast sub CHANNEL");
@@ -143,8 +161,7 @@ int command_sub(int argc, char **argv) {
   code = connect_broker(options.socket, &client);
   if (code == EXIT_OK) {
     int status = slc_subscriber_open(client, options.channel, &wishes, &subscriber);
-    code = status == SLC_OK ? receive_and_report(subscriber, out, &options)
-                            : fail_status("cannot subscribe", status);
+    code = status == SLC_OK ? receive_and_report(subscriber, out, &options) : fail_status("cannot subscribe", status);
   }
   slc_subscriber_close(subscriber);
   slc_client_close(client);

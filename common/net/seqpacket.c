@@ -39,8 +39,8 @@ int slc__fds_take(struct slc__fds *fds, size_t index) {
   return index < fds->count ? slc__fd_take(&fds->fd[index]) : -1;
 }
 
-/* RLIMIT_NOFILE bounds the numbers of descriptors, so what is free is the limit less those that are open below it.  Most of
- * the time there is a free run at the top, and two probes tell; only then are the open ones counted. */
+/* RLIMIT_NOFILE bounds the numbers of descriptors, so what is free is the limit less those that are open below it. Most
+ * of the time there is a free run at the top, and two probes tell; only then are the open ones counted. */
 int slc__net_descriptors_free(size_t wanted) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return 1;
@@ -199,10 +199,12 @@ int slc__net_accept(int listen_fd, int *ret_fd) {
     return SLC_OK;
   }
   switch (errno) {
-    case EAGAIN:
-    case EINTR:
-    case ECONNABORTED: return SLC__NET_AGAIN;
-    default: return slc__fail(slc__status_of_errno(errno), "cannot accept a connection: %s", strerror(errno));
+  case EAGAIN:
+  case EINTR:
+  case ECONNABORTED:
+    return SLC__NET_AGAIN;
+  default:
+    return slc__fail(slc__status_of_errno(errno), "cannot accept a connection: %s", strerror(errno));
   }
 }
 
@@ -231,13 +233,16 @@ int slc__net_send(int fd, const void *data, size_t size, const int *fds, size_t 
   while (sent < 0 && errno == EINTR);
   if (sent >= 0) return SLC_OK; /* SEQPACKET: whole or not at all */
   switch (errno) {
-    case EAGAIN:
-    case ENOBUFS:
-    case ETOOMANYREFS: return SLC__NET_AGAIN;
-    case EPIPE:
-    case ECONNRESET:
-    case ENOTCONN: return SLC__NET_CLOSED;
-    default: return slc__fail(slc__status_of_errno(errno), "cannot send: %s", strerror(errno));
+  case EAGAIN:
+  case ENOBUFS:
+  case ETOOMANYREFS:
+    return SLC__NET_AGAIN;
+  case EPIPE:
+  case ECONNRESET:
+  case ENOTCONN:
+    return SLC__NET_CLOSED;
+  default:
+    return slc__fail(slc__status_of_errno(errno), "cannot send: %s", strerror(errno));
   }
 }
 

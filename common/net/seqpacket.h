@@ -19,12 +19,12 @@ void slc__fds_init(struct slc__fds *fds);
 void slc__fds_deinit(struct slc__fds *fds);
 int slc__fds_take(struct slc__fds *fds, size_t index); /* the descriptor, now the caller's; -1: none there */
 
-/* A listening socket at `path` (a file of that mode, group unless gid is -1), non-blocking, CLOEXEC.  Takes an exclusive
- * flock on "<path>.lock" first, which the caller keeps in *ret_lock_fd as long as it serves; a stale socket file is
- * replaced, a live one never.  The file is made under a temporary name with its final mode and renamed into place.
- * Makes the last directory of `path` (0700) when it is missing.
- * Statuses: SLC_BUSY (another holds the lock), SLC_INVALID (path too long, or something not a socket lies there),
- * SLC_DENIED, SLC_NO_DESCRIPTORS, SLC_SYSTEM; with slc__fail's sentence. */
+/* A listening socket at `path` (a file of that mode, group unless gid is -1), non-blocking, CLOEXEC.  Takes an
+ * exclusive flock on "<path>.lock" first, which the caller keeps in *ret_lock_fd as long as it serves; a stale socket
+ * file is replaced, a live one never.  The file is made under a temporary name with its final mode and renamed into
+ * place. Makes the last directory of `path` (0700) when it is missing. Statuses: SLC_BUSY (another holds the lock),
+ * SLC_INVALID (path too long, or something not a socket lies there), SLC_DENIED, SLC_NO_DESCRIPTORS, SLC_SYSTEM; with
+ * slc__fail's sentence. */
 int slc__net_listen(const char *path, mode_t mode, gid_t gid, int *ret_fd, int *ret_lock_fd);
 /* Removes socket and lock file (while the lock is held), closes both. */
 void slc__net_unlisten(const char *path, int *fd, int *lock_fd);
@@ -35,8 +35,8 @@ int slc__net_accept(int listen_fd, int *ret_fd);
 
 enum { SLC__NET_AGAIN = 1, SLC__NET_CLOSED = 2 };
 
-/* Sends one datagram with descriptors (which stay the caller's).  0: sent whole.  SLC__NET_AGAIN: the peer's queue is full
- * (also ETOOMANYREFS), nothing was sent.  SLC__NET_CLOSED: the peer is gone.  Never SIGPIPE.  Negative: status. */
+/* Sends one datagram with descriptors (which stay the caller's).  0: sent whole.  SLC__NET_AGAIN: the peer's queue is
+ * full (also ETOOMANYREFS), nothing was sent.  SLC__NET_CLOSED: the peer is gone.  Never SIGPIPE.  Negative: status. */
 int slc__net_send(int fd, const void *data, size_t size, const int *fds, size_t fd_count, int flags);
 
 /* Receives one datagram (at most SLC__NET_DATAGRAM_MAX) into buffer.  0: received, *ret_size and fds set.

@@ -5,8 +5,9 @@
  * sleep, and the word of a dead sleeper costs one ring.  Used in both directions: subscribers sleep on the bell that
  * publishers write; publishers that want a slot sleep on `released` that subscribers write.
  *
- * What makes it right (tests/model/wake.pml): the sleeper reads the bell, then arms, then looks once more at what it waits for, then
- * sleeps on the value it read; the ringer makes the change, then looks at armed, then advances, then wakes.  All seq_cst.
+ * What makes it right (tests/model/wake.pml): the sleeper reads the bell, then arms, then looks once more at what it
+ * waits for, then sleeps on the value it read; the ringer makes the change, then looks at armed, then advances, then
+ * wakes.  All seq_cst.
  *
  * FUTEX_WAIT and FUTEX_WAKE need no write permission, so every side can have the other's word mapped read-only. */
 #ifndef SLC__SHM_GATE_H

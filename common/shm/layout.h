@@ -153,10 +153,10 @@ static_assert(sizeof(struct slc__publisher_line) == SLC__LINE, "publisher line")
 #define SLC__INLINE 32
 #define SLC__PAYLOAD_OFFSET 64
 struct slc__prefix {
-  _Atomic uint64_t seq;   /* 0: nothing.  n + 1: ordinal n is announced.  SLC__SEQ_PENDING | n + 1: about to be */
-  _Atomic uint32_t next;  /* 1 + the slot that this publisher will most likely use next; 0: unknown */
-  _Atomic uint32_t flags; /* SLC__FLAG_INLINE; publisher id << 16 */
-  _Atomic uint64_t size;  /* payload bytes */
+  _Atomic uint64_t seq;       /* 0: nothing.  n + 1: ordinal n is announced.  SLC__SEQ_PENDING | n + 1: about to be */
+  _Atomic uint32_t next;      /* 1 + the slot that this publisher will most likely use next; 0: unknown */
+  _Atomic uint32_t flags;     /* SLC__FLAG_INLINE; publisher id << 16 */
+  _Atomic uint64_t size;      /* payload bytes */
   _Atomic uint64_t timestamp; /* CLOCK_MONOTONIC, ns; 0: none */
   uint8_t inline_payload[SLC__INLINE];
 };
@@ -221,7 +221,8 @@ static_assert(offsetof(struct slc__hold_line, dropped) == 72, "hold line");
  *   | header | bell | waiting
  *
  * bell:    the word that this table's sleepers wait on; starts at 1
- * waiting: the greatest value of the table's `released` that a publisher went to sleep on (pairs with slc__sub_release) */
+ * waiting: the greatest value of the table's `released` that a publisher went to sleep on (pairs with slc__sub_release)
+ */
 struct slc__bell_page {
   struct slc__header header;
   uint8_t pad0[64];

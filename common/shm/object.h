@@ -22,8 +22,8 @@ enum slc__access { SLC__READ_ONLY = 0, SLC__READ_WRITE = 1 };
  * shm: a file "/dev/shm/slotcast-<session>-<serial>", O_EXCL, mode 0600, its memory allocated (not only sized); the
  * caller unlinks it with slc__object_unlink.  `allocate` asks the same for memfd.
  * Statuses: SLC_NO_DESCRIPTORS, SLC_NO_MEMORY, SLC_SYSTEM (errno stays set).  Nothing is left behind on failure. */
-int slc__object_create(enum slc__backend backend, enum slc__object_kind kind, uint64_t size,
-                       const uint8_t session[16], bool allocate, int *ret_fd);
+int slc__object_create(enum slc__backend backend, enum slc__object_kind kind, uint64_t size, const uint8_t session[16],
+                       bool allocate, int *ret_fd);
 
 /* Removes the name of a shm object, by its descriptor; nothing for memfd. */
 void slc__object_unlink(int fd);

@@ -1,9 +1,9 @@
 /* The publisher's side of the slot log: loan, publish, evict, refill.
  *
  * A publisher has a free list of slots that it owns and that nobody holds.  A loan takes the first; a publish puts one
- * ordinal into the log; when the list runs low, after a publish, it is filled up in one batch: FREE slots and the oldest messages
- * are claimed, then all holds are scanned once.  So the cost of a publish does not grow with slots, and hardly with
- * subscribers.
+ * ordinal into the log; when the list runs low, after a publish, it is filled up in one batch: FREE slots and the
+ * oldest messages are claimed, then all holds are scanned once.  So the cost of a publish does not grow with slots, and
+ * hardly with subscribers.
  *
  * Owner words and log alone say what a publisher had when it dies at any instruction (see control.c, slc__repair).
  * One thread at a time per struct slc__pub; any number of publishers beside each other. */
@@ -18,10 +18,11 @@
 #include "slotcast/status.h"
 
 enum {
-  BATCH_LEAST = 8,       /* evict at least so many at once, where the budget allows */
-  SWEEP_STEP = 8,        /* owner words looked at per refill for FREE slots: one cache line */
-  CLAIM_TRIES = 8,       /* an honest owner word changes once or twice while it is looked at */
-  WAIT_SLICE_NS = 20000000, /* a subscriber of another uid could move a sleeping publisher (FUTEX_REQUEUE): look again */
+  BATCH_LEAST = 8, /* evict at least so many at once, where the budget allows */
+  SWEEP_STEP = 8,  /* owner words looked at per refill for FREE slots: one cache line */
+  CLAIM_TRIES = 8, /* an honest owner word changes once or twice while it is looked at */
+  WAIT_SLICE_NS =
+      20000000, /* a subscriber of another uid could move a sleeping publisher (FUTEX_REQUEUE): look again */
 };
 
 int slc__pub_init(struct slc__pub *pub, const struct slc__control *control, const struct slc__buffers *buffers,
@@ -100,8 +101,8 @@ void slc__pub_leave(struct slc__pub *pub) {
 
 /* ---- membership ---- */
 
-/* Whether we know of everybody who subscribes as of now; if not, tries to learn it without waiting.  We may know more: the
- * broker pushes a membership before it announces the epoch. */
+/* Whether we know of everybody who subscribes as of now; if not, tries to learn it without waiting.  We may know more:
+ * the broker pushes a membership before it announces the epoch. */
 static bool membership_is_current(struct slc__pub *pub) {
   uint64_t epoch = atomic_load_explicit(&pub->control.page->epoch, memory_order_seq_cst);
   if (__builtin_expect(epoch <= pub->membership->epoch, 1)) return true;
@@ -221,8 +222,9 @@ static void return_candidates(struct slc__pub *pub) {
   while (pub->candidate_count > 0) give_back(pub, pub->candidates[--pub->candidate_count]);
 }
 
-/* One scan of all holds for the whole batch.  The fence pairs with the reader's seq_cst store of its hold and second look:
- * at least one of the two sees the other.  False: somebody may hold that we don't know of, so nothing is reused. */
+/* One scan of all holds for the whole batch.  The fence pairs with the reader's seq_cst store of its hold and second
+ * look: at least one of the two sees the other.  False: somebody may hold that we don't know of, so nothing is reused.
+ */
 static bool settle(struct slc__pub *pub) {
   if (pub->candidate_count == 0) return true;
   atomic_thread_fence(memory_order_seq_cst);
@@ -251,7 +253,8 @@ static bool settle(struct slc__pub *pub) {
 
 /* ---- refilling the free list ---- */
 
-/* Large enough that the scan costs little per message, however many subscribe; as small as that allows, so that much is retained. */
+/* Large enough that the scan costs little per message, however many subscribe; as small as that allows, so that much is
+ * retained. */
 static uint32_t batch_wanted(const struct slc__pub *pub) {
   uint32_t lines = 0;
   for (uint32_t t = 0; t < pub->membership->table_count; t++) lines += pub->membership->tables[t].line_count;
@@ -260,7 +263,8 @@ static uint32_t batch_wanted(const struct slc__pub *pub) {
 }
 
 /* Once round all slots before the first message is evicted: in a fresh channel most are FREE, but not where one looks
- * first, because other publishers have looked there, too.  Later a few looks are enough, and cost the same in any channel. */
+ * first, because other publishers have looked there, too.  Later a few looks are enough, and cost the same in any
+ * channel. */
 static uint32_t looks_wanted(const struct slc__pub *pub) {
   return pub->unswept > SWEEP_STEP ? pub->unswept : SWEEP_STEP;
 }
@@ -350,8 +354,7 @@ static int enter_log(struct slc__pub *pub, uint32_t slot, struct slc__prefix *pr
     if (word != 0 && !slc__log_is_evicted(word)) return SLC_CORRUPT;
     atomic_store_explicit(&pub->control.own[slot], slc__own_at(pub->id, n), memory_order_release);
     atomic_store_explicit(&prefix->seq, SLC__SEQ_PENDING | (n + 1), memory_order_release);
-    if (atomic_compare_exchange_strong_explicit(word_at, &word,
-                                                slc__log_present(slc__lap_of(&pub->control, n), slot),
+    if (atomic_compare_exchange_strong_explicit(word_at, &word, slc__log_present(slc__lap_of(&pub->control, n), slot),
                                                 memory_order_seq_cst, memory_order_relaxed)) {
       *ret_n = n;
       return SLC_OK;

@@ -86,10 +86,10 @@ struct slc__pub {
   uint32_t candidate_count;
   uint32_t *stamps; /* per slot: the number of the scan it is a candidate of */
   uint32_t stamp;
-  uint32_t sweep;         /* where the next look for FREE slots begins */
-  uint32_t unswept;       /* slots not looked at since it joined */
-  uint64_t head;          /* where the next eviction looks */
-  uint64_t reliable_min;  /* the smallest cursor of the reliable subscribers when last read */
+  uint32_t sweep;          /* where the next look for FREE slots begins */
+  uint32_t unswept;        /* slots not looked at since it joined */
+  uint64_t head;           /* where the next eviction looks */
+  uint64_t reliable_min;   /* the smallest cursor of the reliable subscribers when last read */
   uint64_t reliable_epoch; /* the epoch at which it was read */
   struct slc__publisher_line *line;
 };
@@ -124,10 +124,10 @@ struct slc__sub {
   struct slc__bell_page *bell;   /* read-only */
   struct slc__hold_line *line;   /* the first of ours */
   uint32_t max_holds;
-  uint32_t held; /* in use */
-  uint64_t next; /* the next ordinal wanted */
-  uint32_t guess;      /* 1 + the slot where it will most likely appear; 0: unknown */
-  uint32_t free_hold;  /* where to look for an unused hold */
+  uint32_t held;      /* in use */
+  uint64_t next;      /* the next ordinal wanted */
+  uint32_t guess;     /* 1 + the slot where it will most likely appear; 0: unknown */
+  uint32_t free_hold; /* where to look for an unused hold */
   uint64_t dropped;
   bool started;         /* has taken its first message: from now on what it misses is dropped */
   bool ring_on_release; /* publishers of this channel may wait */
@@ -156,8 +156,8 @@ int slc__sub_take_newest(struct slc__sub *sub, struct slc__taken *ret);
 /* SLC_STALE when this hold is not in use. */
 int slc__sub_release(struct slc__sub *sub, uint32_t hold);
 bool slc__sub_ready(const struct slc__sub *sub); /* whether something may be taken: looks at the log word */
-/* Polls for spin_ns (INT64_MAX: never sleeps), then sleeps.  0: something may be taken.  SLC__SUB_RUNG: woken for another reason
- * (the broker rings when publishers come or go; a signal came).  SLC_TIMED_OUT. */
+/* Polls for spin_ns (INT64_MAX: never sleeps), then sleeps.  0: something may be taken.  SLC__SUB_RUNG: woken for
+ * another reason (the broker rings when publishers come or go; a signal came).  SLC_TIMED_OUT. */
 enum { SLC__SUB_RUNG = 1 };
 int slc__sub_wait(struct slc__sub *sub, int64_t deadline, int64_t spin_ns);
 /* Asks for the doorbell to be rung once for the next message.  True: armed.  False: something is there already. */

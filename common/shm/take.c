@@ -1,9 +1,9 @@
 /* The subscriber's side of the slot log: take, release, wait.
  *
- * A message is held by naming its slot in one of the subscriber's own holds and then looking again: if it is still what it was,
- * no publisher rewrites it until the hold is cleared.  Two ways lead to a message: the slot where the last one said the
- * next will most likely appear (one cache line), and the log word, which is the truth; "empty" is said, and sleep begun,
- * only after a look at the log word.
+ * A message is held by naming its slot in one of the subscriber's own holds and then looking again: if it is still what
+ * it was, no publisher rewrites it until the hold is cleared.  Two ways lead to a message: the slot where the last one
+ * said the next will most likely appear (one cache line), and the log word, which is the truth; "empty" is said, and
+ * sleep begun, only after a look at the log word.
  *
  * A subscriber writes nothing but its own line and its table's two words.  One thread at a time per struct slc__sub. */
 #include "base/clock.h"
@@ -148,16 +148,17 @@ static int accept(struct slc__sub *sub, uint64_t n, uint32_t slot, uint32_t hold
   ret->hold = hold;
   sub->held++;
   sub->free_hold = hold + 1 == sub->max_holds ? 0 : hold + 1;
-  atomic_store_explicit(&sub->line->received,
-                        atomic_load_explicit(&sub->line->received, memory_order_relaxed) + 1, memory_order_relaxed);
+  atomic_store_explicit(&sub->line->received, atomic_load_explicit(&sub->line->received, memory_order_relaxed) + 1,
+                        memory_order_relaxed);
   set_next(sub, n + 1);
   return SLC_OK;
 }
 
 /* ---- overrun ---- */
 
-/* From an ordinal that is gone to the older ones of those that are left: a quarter of them is left aside, or else a slow
- * reader would chase the head and get nothing.  The target must follow an ordinal that the log itself says existed. */
+/* From an ordinal that is gone to the older ones of those that are left: a quarter of them is left aside, or else a
+ * slow reader would chase the head and get nothing.  The target must follow an ordinal that the log itself says
+ * existed. */
 static void skip_gone(struct slc__sub *sub) {
   uint64_t n = sub->next;
   uint64_t head = hint(&sub->control.page->head), tail = hint(&sub->control.page->tail);
@@ -179,16 +180,19 @@ static int take_logged(struct slc__sub *sub, uint32_t hold, struct slc__taken *r
     uint64_t n = sub->next;
     uint64_t word = log_word(sub, n, memory_order_acquire);
     switch (slc__presence(&sub->control, word, n)) {
-      case SLC__ABSENT: return SLC_EMPTY;
-      case SLC__GONE: skip_gone(sub); break;
-      case SLC__PRESENT:
-        if (slc__log_slot(word) >= sub->control.geometry.slots) {
-          count_dropped(sub, 1);
-          set_next(sub, n + 1);
-          return SLC_CORRUPT;
-        }
-        if (hold_logged(sub, n, word, hold)) return accept(sub, n, slc__log_slot(word), hold, ret);
-        break;
+    case SLC__ABSENT:
+      return SLC_EMPTY;
+    case SLC__GONE:
+      skip_gone(sub);
+      break;
+    case SLC__PRESENT:
+      if (slc__log_slot(word) >= sub->control.geometry.slots) {
+        count_dropped(sub, 1);
+        set_next(sub, n + 1);
+        return SLC_CORRUPT;
+      }
+      if (hold_logged(sub, n, word, hold)) return accept(sub, n, slc__log_slot(word), hold, ret);
+      break;
     }
   }
   return SLC_CORRUPT;
@@ -243,8 +247,8 @@ bool slc__sub_ready(const struct slc__sub *sub) {
   return slc__presence(&sub->control, word, sub->next) != SLC__ABSENT;
 }
 
-/* The payload's line is asked for as soon as the announcement is seen, before the hold is stored: measured, 64-byte round trips
- * 300 -> 260 ns. */
+/* The payload's line is asked for as soon as the announcement is seen, before the hold is stored: measured, 64-byte
+ * round trips 300 -> 260 ns. */
 static bool is_announced(const struct slc__sub *sub) {
   if (sub->guess == 0) return false;
   const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, sub->guess - 1);
@@ -266,8 +270,8 @@ static bool spin_for_message(const struct slc__sub *sub, int64_t until) {
   return false;
 }
 
-/* While polling may do, the log word is left alone: a look at it would take its line away from the publisher that is about to
- * change it. */
+/* While polling may do, the log word is left alone: a look at it would take its line away from the publisher that is
+ * about to change it. */
 int slc__sub_wait(struct slc__sub *sub, int64_t deadline, int64_t spin_ns) {
   bool polls = spin_ns > 0;
   if (is_announced(sub)) return SLC_OK;

@@ -61,8 +61,8 @@ static inline void slc__raise(_Atomic uint64_t *word, uint64_t value, memory_ord
   }
 }
 
-/* Where the eviction or the search for the oldest begins, and where the next ordinal is: hints, so the loops that use them
- * are bounded by this many steps, whatever they say. */
+/* Where the eviction or the search for the oldest begins, and where the next ordinal is: hints, so the loops that use
+ * them are bounded by this many steps, whatever they say. */
 static inline uint64_t slc__steps_max(const struct slc__control *control) {
   return (uint64_t)control->geometry.log_size * 2 + control->geometry.slots;
 }

@@ -4,7 +4,8 @@
  *   publish      one publisher alone: by number of idle subscribers, and by number of slots
  *
  * Needs a broker ($SLOTCAST_SOCKET): slotcast run -- slotcast-bench-data-path [round-trip|publish].
- * Every figure is the median of several repetitions; each side is pinned to a processor of its own when there are two. */
+ * Every figure is the median of several repetitions; each side is pinned to a processor of its own when there are two.
+ */
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>

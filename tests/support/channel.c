@@ -48,10 +48,8 @@ void test_channel_init(struct test_channel *channel, uint32_t slots, uint64_t sl
   channel->line_capacity = slc__layout_table_lines(channel->table_mapping.size);
   slc__table_format(channel->table, channel->line_capacity);
   slc__bell_format(channel->bell);
-  channel->scan_table = (struct slc__scan_table){.id = 1,
-                                                 .lines = calloc(channel->line_capacity, 1),
-                                                 .table = channel->table,
-                                                 .bell = channel->bell};
+  channel->scan_table = (struct slc__scan_table){
+      .id = 1, .lines = calloc(channel->line_capacity, 1), .table = channel->table, .bell = channel->bell};
   if (channel->scan_table.lines == NULL) die("calloc");
   channel->membership = (struct slc__membership){.table_count = 1, .tables = &channel->scan_table};
 }

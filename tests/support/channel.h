@@ -28,7 +28,8 @@ uint32_t test_channel_admit(struct test_channel *channel, uint32_t max_holds, bo
 void test_channel_publisher(struct test_channel *channel, struct slc__pub *pub, uint32_t id);
 void test_channel_subscriber(struct test_channel *channel, struct slc__sub *sub, uint32_t line, uint32_t max_holds,
                              enum slc__start start);
-/* Every slot in exactly one place: FREE, or AT an ordinal that the log has.  Aborts the test otherwise, saying which. */
+/* Every slot in exactly one place: FREE, or AT an ordinal that the log has.  Aborts the test otherwise, saying which.
+ */
 void test_channel_check_slots(const struct test_channel *channel);
 
 #endif
