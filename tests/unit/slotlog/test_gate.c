@@ -182,7 +182,7 @@ static void test_gate_subscriber_sleeps(void **state) {
     struct test_message message;
     atomic_store(&shared->go, i + 1);
     while (slc__sub_take(&sub, &taken) == SLC_EMPTY) {
-      assert_int_equal(slc__sub_wait(&sub, SLC__DEADLINE_NEVER, i % 3 == 0 ? 1000 : 0), SLC_OK);
+      assert_true(slc__sub_wait(&sub, SLC__DEADLINE_NEVER, i % 3 == 0 ? 1000 : 0) >= 0);
     }
     assert_true(test_message_read(&sub, &taken, &message) && message.sequence == i);
     slc__sub_release(&sub, taken.hold);
