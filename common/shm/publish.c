@@ -206,8 +206,8 @@ static void evict(struct slc__pub *pub, uint32_t wanted) {
 
 /* ---- settling: which candidates does nobody hold ---- */
 
-/* What a reader read from a slot that it has released comes before what is written there next: acquire, for each hold.  One
- * fence after the scan would do as well, but ThreadSanitizer does not see fences. */
+/* What a reader read from a slot that it has released comes before what is written there next: acquire, for each hold.
+ * One fence after the scan would do as well, but ThreadSanitizer does not see fences. */
 static void strike_held(struct slc__pub *pub, const struct slc__scan_table *table) {
   uint32_t slots = pub->control.geometry.slots;
   for (uint32_t i = 0; i < table->line_count; i++) {
