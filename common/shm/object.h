@@ -21,7 +21,8 @@ enum slc__access { SLC__READ_ONLY = 0, SLC__READ_WRITE = 1 };
  * memfd: sealed against shrinking, growing and sealing, inode mode 0600, so that a read-only descriptor stays one.
  * shm: a file "/dev/shm/slotcast-<session>-<serial>", O_EXCL, mode 0600, its memory allocated (not only sized); the
  * caller unlinks it with slc__object_unlink.  `allocate` asks the same for memfd.
- * Statuses: SLC_NO_DESCRIPTORS, SLC_NO_MEMORY, SLC_SYSTEM (errno stays set).  Nothing is left behind on failure. */
+ * Statuses: SLC_NO_DESCRIPTORS, SLC_NO_MEMORY, SLC_DENIED, SLC_SYSTEM (errno stays set).  Nothing is left behind on
+ * failure. */
 int slc__object_create(enum slc__backend backend, enum slc__object_kind kind, uint64_t size, const uint8_t session[16],
                        bool allocate, int *ret_fd);
 
@@ -31,7 +32,8 @@ void slc__object_unlink(int fd);
 /* Removes every "/dev/shm/slotcast-*" whose session is no longer locked (its broker and all is gone).  Each broker
  * holds an exclusive flock on "/dev/shm/slotcast-<session>.lock" while it lives.  ret count removed. */
 int slc__object_sweep(void);
-/* Takes that lock for `session`; the descriptor keeps it; slc__object_session_unlock removes file and lock. */
+/* Takes that lock for `session`; the descriptor keeps it; slc__object_session_unlock removes file and lock.
+ * Statuses: SLC_NO_DESCRIPTORS, SLC_DENIED, SLC_SYSTEM (also when the session is locked already). */
 int slc__object_session_lock(const uint8_t session[16], int *ret_fd);
 void slc__object_session_unlock(const uint8_t session[16], int fd);
 
@@ -46,9 +48,9 @@ struct slc__mapping {
 /* Checks a received descriptor, before touching the memory, in this order: seals (memfd) or owner (shm: ours or
  * root's, and only where the broker said that the backend is shm); access mode, no O_PATH; regular file of exactly
  * `size` bytes, no name (memfd); tmpfs.  Then maps it whole (MAP_SHARED; PROT by `access`; MADV_DONTFORK for writable
- * ones) and checks the header: magic, byte order, version, features, kind, size, session, ready.
- * Statuses: SLC_PROTOCOL (not what it should be), SLC_VERSION, SLC_NO_MEMORY, SLC_SYSTEM.  The descriptor stays the
- * caller's in every case; the mapping does not need it. */
+ * ones) and checks the header: ready, magic, byte order, version, features, kind, size, session.
+ * Statuses: SLC_PROTOCOL (not what it should be), SLC_VERSION, SLC_NO_MEMORY, SLC_DENIED (to be mapped writable, and
+ * sealed against that), SLC_SYSTEM.  The descriptor stays the caller's in every case; the mapping does not need it. */
 int slc__object_map(int fd, enum slc__backend backend, enum slc__object_kind kind, uint64_t size,
                     enum slc__access access, const uint8_t session[16], struct slc__mapping *ret);
 void slc__mapping_deinit(struct slc__mapping *m); /* takes an empty one too */

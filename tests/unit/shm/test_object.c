@@ -465,6 +465,20 @@ static void test_object_map_refuses_a_missing_seal(void **state) {
     refused(offer_of(forge(&header, SIZE, incomplete[i]), SLC__READ_WRITE), SLC_PROTOCOL, "not sealed");
 }
 
+/* More seals than needed are welcome to a reader; a writer learns why it can't. */
+static void test_object_map_of_what_is_sealed_against_writing(void **state) {
+  (void)state;
+  struct slc__header header = right_header();
+  int fd = forge(&header, SIZE, ALL_SEALS | F_SEAL_WRITE), read_only = reopen(fd, O_RDONLY);
+  struct slc__mapping mapping = {0};
+  check_status(
+      slc__object_map(read_only, SLC__BACKEND_MEMFD, SLC__OBJECT_CONTROL, SIZE, SLC__READ_ONLY, session, &mapping),
+      SLC_OK);
+  slc__mapping_deinit(&mapping);
+  close(read_only);
+  refused(offer_of(fd, SLC__READ_WRITE), SLC_DENIED, "cannot map");
+}
+
 static void test_object_map_refuses_another_size(void **state) {
   (void)state;
   struct slc__header header = right_header();
@@ -756,6 +770,7 @@ int main(void) {
       OBJECT_TEST(test_object_map_writable_is_not_inherited),
       OBJECT_TEST(test_object_map_takes_a_right_forgery),
       OBJECT_TEST(test_object_map_refuses_a_missing_seal),
+      OBJECT_TEST(test_object_map_of_what_is_sealed_against_writing),
       OBJECT_TEST(test_object_map_refuses_another_size),
       OBJECT_TEST(test_object_map_refuses_another_access_mode),
       OBJECT_TEST(test_object_map_refuses_what_is_no_memfd),
