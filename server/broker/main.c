@@ -60,6 +60,7 @@ int main(int argc, char **argv) {
   open_log(&line);
   raise_descriptor_limit();
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN); /* an object beyond our own file size limit is a refusal, not our end */
 
   static struct daemon daemon;
   uv_loop_t loop;

@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# The command line as a user meets it: exit codes, messages, streams byte for byte.   cli.sh memfd|shm
+set -uo pipefail
+backend=$1
+export PATH=$SLOTCAST_BIN_DIR:$PATH
+unset SLOTCAST_SOCKET
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+passed=0 failed=0
+
+# expect WANTED-STATUS WANTED-PATTERN COMMAND..: status, and a pattern somewhere in what it printed (empty: whatever).
+expect() {
+  local wanted=$1 pattern=$2 got
+  shift 2
+  "$@" >"$scratch/printed" 2>&1 </dev/null
+  got=$?
+  if [ "$got" = "$wanted" ] && { [ -z "$pattern" ] || grep -qE -- "$pattern" "$scratch/printed"; }; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    echo "FAILED: $* gave $got (wanted $wanted and /$pattern/):"
+    cat "$scratch/printed"
+  fi
+}
+
+run() { slotcast run --backend "$backend" -- "$@"; }
+
+# ---- help, versions, usage ----
+for command in "" run pub sub ls info; do
+  # shellcheck disable=SC2086 # no word at all for the program itself
+  expect 0 '^Usage: slotcast' slotcast $command --help
+  # shellcheck disable=SC2086
+  expect 0 '^slotcast [0-9]+\.[0-9]+\.[0-9]+$' slotcast $command --version
+done
+expect 0 '^Usage: slotcastd' slotcastd --help
+expect 0 '^slotcastd [0-9]' slotcastd --version
+expect 2 'Usage' slotcast
+expect 2 "no command 'bend'" slotcast bend
+expect 2 'takes a channel' slotcast pub
+expect 2 '--slots takes' slotcast pub a --slots 3
+expect 2 '--slots takes' slotcast pub a --slots 4x
+expect 2 'exclude each other' slotcast pub a --lines --frame 3
+expect 2 '--from is' slotcast sub a --from last
+expect 2 "Try 'slotcast sub --help'" slotcast sub a --frm newest
+expect 2 '--backend is' slotcast run --backend paper -- true
+expect 2 'needs a command' slotcast run
+expect 2 '--backend is' slotcastd --backend paper
+expect 2 '--max-users takes' slotcastd --max-users many
+
+# ---- brokers that are not there, channels that are not ----
+expect 3 'start slotcastd' slotcast ls --socket "$scratch/none.sock"
+expect 4 'no channel a' run slotcast info a
+expect 1 'printable UTF-8' run slotcast sub $'a\tb' --count 1
+expect 1 'cannot open' run slotcast pub a "$scratch/missing"
+
+# ---- run: the command's own exit ----
+expect 0 '' run true
+expect 7 '' run sh -c 'exit 7'
+expect 143 '' run sh -c 'kill -TERM $$'
+expect 127 'cannot run' run "$scratch/missing"
+expect 0 '^\[\]$' run slotcast ls --json
+
+# ---- streams: awkward sizes, both ways to start first ----
+stream() { # FILE FRAME
+  run bash -c '
+    slotcast sub s --reliable --quiet --out "$2/a" & a=$!
+    slotcast sub s --reliable --quiet >"$2/b" & b=$!
+    slotcast pub s --reliable --quiet --slots 16 --frame "$3" --wait-subscribers 2 "$1" && wait $a && wait $b' \
+    stream "$1" "$scratch" "$2" && cmp "$1" "$scratch/a" && cmp "$1" "$scratch/b"
+}
+for size in 0 1 31 32 33 4095 4096 4097 1000000; do
+  head -c "$size" /dev/urandom >"$scratch/file"
+  expect 0 '' stream "$scratch/file" 4096
+  expect 0 '' stream "$scratch/file" 32
+done
+
+lines() {
+  run bash -c 'slotcast sub l --reliable --quiet >"$2" & slotcast pub l --lines --reliable --quiet --wait-subscribers 1 "$1"
+    wait' lines "$1" "$scratch/lines" && cmp "$1" "$scratch/lines"
+}
+printf 'one\n\ntwo words\nno newline at the end' >"$scratch/text"
+expect 0 '' lines "$scratch/text"
+
+expect 0 '^1 2 3 $' run bash -c 'slotcast sub c --reliable --count 3 --quiet | tr "\n" " " &
+  seq 1 100 | slotcast pub c --reliable --lines --quiet --wait-subscribers 1; wait; echo'
+
+# ---- looking at a channel ----
+expect 0 '"role": "subscriber"' run bash -c 'slotcast sub i --quiet & until slotcast ls --json | grep -q "\"i\""; do :; done
+  slotcast info i --json --interval 0; kill $!; wait'
+expect 0 'slots of' run bash -c '(echo x; until [ -e "$1" ]; do :; done) | slotcast pub i --lines --quiet & 
+  until slotcast ls --json | grep -q "\"messages\": 1"; do :; done; slotcast info i --interval 10; touch "$1"; wait' look "$scratch/go"
+
+# ---- README: its C is the examples' ----
+readme() {
+  for example in publisher subscriber; do
+    awk -v e="docs/examples/$example.c" 'index($0, "<!-- " e) {on = 1; next} on && /^```c/ {in_code = 1; next}
+      in_code && /^```/ {exit} in_code' "$SLOTCAST_SOURCE_DIR/README.md" >"$scratch/snippet"
+    [ -s "$scratch/snippet" ] || return 1
+    sed 's/^  //' "$SLOTCAST_SOURCE_DIR/docs/examples/$example.c" >"$scratch/example"
+    while IFS= read -r line; do grep -qxF -- "$line" "$scratch/example" || { echo "not in the example: $line"; return 1; }; done \
+      <"$scratch/snippet"
+  done
+}
+expect 0 '' readme
+
+# ---- nothing is left ----
+expect 1 '' grep -q slotcast <(ls -d "${XDG_RUNTIME_DIR:-/tmp}"/slotcast-??????/ 2>/dev/null | grep -v "$scratch")
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
