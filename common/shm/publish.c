@@ -20,6 +20,7 @@
 enum {
   BATCH_LEAST = 8, /* evict at least so many at once, where the budget allows */
   SWEEP_STEP = 8,  /* owner words looked at per refill for FREE slots: one cache line */
+  SCAN_AHEAD = 8,  /* hold lines asked for in advance: a thousand don't stay in the first-level cache */
   CLAIM_TRIES = 8, /* an honest owner word changes once or twice while it is looked at */
   WAIT_SLICE_NS =
       20000000, /* a subscriber of another uid could move a sleeping publisher (FUTEX_REQUEUE): look again */
@@ -213,6 +214,7 @@ static void strike_held(struct slc__pub *pub, const struct slc__scan_table *tabl
   for (uint32_t i = 0; i < table->line_count; i++) {
     uint32_t holds = table->lines[i] & SLC__SCAN_HOLDS;
     const struct slc__hold_line *line = slc__table_line(table->table, i);
+    __builtin_prefetch(line + SCAN_AHEAD);
     for (uint32_t k = 0; k < holds && k < SLC__LINE_HOLDS; k++) {
       uint32_t hold = atomic_load_explicit(&line->holds[k], memory_order_acquire); /* pairs with unhold() */
       if (hold != 0 && hold <= slots) pub->stamps[hold - 1] = 0;
