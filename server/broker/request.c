@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/error.h"
@@ -80,6 +81,15 @@ static int answer_hello(struct client *client, uint64_t serial) {
   return client_send(client, &message, NULL, 0);
 }
 
+/* What can't be sealed is for peers of one uid: any other could shrink it under its readers. */
+static int check_uid(const struct client *client) {
+  if (client->broker->options.backend == SLC__BACKEND_MEMFD || client->process->peer.uid == geteuid()) return SLC_OK;
+  return slc__fail(SLC_DENIED,
+                   "this broker's memory is in /dev/shm, which is for processes of user %u only: run it with "
+                   "--backend memfd to serve others",
+                   geteuid());
+}
+
 static int handle_hello(struct client *client, uint64_t serial, const Slotcast__Hello *hello) {
   if (client->said_hello) return slc__fail(SLC_PROTOCOL, "it said hello twice");
   if (hello->major != SLC__PROTOCOL_MAJOR) {
@@ -87,6 +97,11 @@ static int handle_hello(struct client *client, uint64_t serial, const Slotcast__
                            hello->major, hello->minor, SLC__PROTOCOL_MAJOR, SLC__PROTOCOL_MINOR);
     answer_refusal(client, serial, status);
     return status;
+  }
+  int admitted = check_uid(client);
+  if (admitted != SLC_OK) {
+    answer_refusal(client, serial, admitted);
+    return admitted;
   }
   memcpy(client->instance, hello->instance.data, sizeof client->instance);
   snprintf(client->name, sizeof client->name, "%s", hello->client_name);
