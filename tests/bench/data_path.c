@@ -291,7 +291,12 @@ static double publish_cost(uint32_t slots, int subscribers) {
     int64_t before = now_ns();
     for (uint64_t k = 0; k < PUBLISHES; k++) {
       slc_loan loan;
-      check("loan", slc_publisher_loan(publisher, 64, &loan));
+      int status;
+      /* Would block: it has not learnt of all new subscribers yet. */
+      while ((status = slc_publisher_loan(publisher, 64, &loan)) == SLC_WOULD_BLOCK) {
+        slc_publisher_wait(publisher, SLC_WAIT_FOREVER);
+      }
+      check("loan", status);
       memcpy(loan.data, &k, sizeof k);
       check("publish", slc_publisher_publish(publisher, &loan, 64, NULL));
     }

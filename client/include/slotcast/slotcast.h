@@ -110,8 +110,10 @@ typedef struct slc_loan {
   uint32_t token;
 } slc_loan;
 
-/* Borrows a slot for a message of up to `size` bytes (0: the channel's slot size).  SLC_WOULD_BLOCK, SLC_LOAN_LIMIT,
- * SLC_TOO_LARGE, SLC_CORRUPT, SLC_FORKED.  The memory is the caller's until publish, discard or close. */
+/* Borrows a slot for a message of up to `size` bytes (0: the channel's slot size).  On a channel that is not reliable
+ * SLC_WOULD_BLOCK comes only for a moment, while this publisher has not learnt yet of subscribers that have just
+ * joined.  SLC_WOULD_BLOCK, SLC_LOAN_LIMIT, SLC_TOO_LARGE, SLC_CORRUPT, SLC_FORKED.  The memory is the caller's until
+ * publish, discard or close. */
 SLC_EXPORT int slc_publisher_loan(slc_publisher *publisher, size_t size, slc_loan *ret_loan);
 /* Publishes the first `size` bytes (1..capacity) of a loan; from then on the memory must not be written.  *ret_ordinal
  * (may be NULL): 1, 2, 3 .. per channel.  SLC_STALE: not on loan (any more).  SLC_INVALID: size is 0 or more than the
