@@ -23,6 +23,7 @@
 /* Shared between the test and the child. */
 struct test_step_page {
   pid_t copy;
+  _Atomic pid_t done; /* who has done its work */
 };
 
 static struct test_step_page *page_of_child; /* the child's */
@@ -85,7 +86,9 @@ static _Noreturn void child(struct test_step_page *page, test_step_fn prepare, t
   if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0) die("PTRACE_TRACEME");
   raise(SIGSTOP);
   work(ctx);
-  if (!is_copy) raise(SIGSTOP);
+  page->done = getpid();
+  if (is_copy) _exit(0); /* after the store: until then copies are made */
+  raise(SIGSTOP);
   _exit(0);
 }
 
@@ -104,9 +107,8 @@ void test_step_start(struct test_step *step, test_step_fn prepare, test_step_fn 
 static void resume(struct test_step *step, int request, int signal, int expected) {
   if (ptrace(request, step->pid, NULL, (void *)(intptr_t)signal) != 0) die("ptrace");
   int stop = wait_for_stop(step);
+  step->done = step->page->done == step->pid;
   if (stop == expected) return;
-  step->done = stop == SIGSTOP;
-  if (step->done) return;
   fprintf(stderr, "the stepped child got signal %d after %llu steps\n", stop, (unsigned long long)step->steps);
   abort();
 }
@@ -129,7 +131,7 @@ void test_step_kill(struct test_step *step) {
 }
 
 void test_step_finish(struct test_step *step) {
-  if (!step->done) resume(step, PTRACE_CONT, 0, SIGSTOP);
+  resume(step, PTRACE_CONT, 0, SIGSTOP);
   if (ptrace(PTRACE_CONT, step->pid, NULL, NULL) != 0) die("ptrace");
   expect_exit(step->pid, "the stepped child");
   munmap(step->page, sizeof *step->page);

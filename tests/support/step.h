@@ -11,7 +11,7 @@
 struct test_step {
   pid_t pid;
   uint64_t steps; /* instructions so far */
-  bool done;      /* the work is done; the child waits to be told to exit */
+  bool done;      /* the work is done */
   struct test_step_page *page;
 };
 
@@ -29,7 +29,7 @@ void test_step_kill(struct test_step *step);
 /* To the end of its work at full speed, and reaped; aborts the test unless it exits with 0. */
 void test_step_finish(struct test_step *step);
 
-/* A copy, stopped. */
+/* A copy, stopped; while the work is not done. */
 pid_t test_step_copy(struct test_step *step);
 void test_step_copy_kill(pid_t copy);
 /* Lets it go, to the end of the work; aborts the test unless it exits with 0. */

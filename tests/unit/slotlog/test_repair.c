@@ -112,7 +112,7 @@ static const struct role subscriber = {subscriber_joins, subscriber_works, bury_
 
 struct places {
   uint32_t count;
-  uint64_t after[PLACES_MAX + 1]; /* so many instructions shared memory has changed; the last: the work was done */
+  uint64_t after[PLACES_MAX + 1]; /* so many instructions shared memory has changed; and one more */
 };
 
 static void find_places(const struct role *role, enum world_past past, struct places *places) {
@@ -130,7 +130,7 @@ static void find_places(const struct role *role, enum world_past past, struct pl
     assert_true(places->count < PLACES_MAX);
     places->after[places->count++] = step.steps;
   }
-  places->after[places->count] = step.steps - 1;
+  places->after[places->count] = places->after[places->count - 1] + 1; /* nothing of interest happens after the last */
   test_step_finish(&step);
   world_image_free(&image);
   world_deinit(&world);
@@ -186,11 +186,30 @@ static void test_repair_subscriber_killed_everywhere(void **state) {
 
 /* ---- delayed there: others go on for several laps of the slots, then it goes on ---- */
 
-static void delay_there(struct world *world, pid_t copy, const struct role *role) {
-  world_publish(world, 4 * WORLD_SLOTS, true);
+static void go_on_and_check(struct world *world, pid_t copy, const struct role *role) {
   test_step_copy_finish(copy);
   if (role == &subscriber) role->bury(world);
   world_check(world);
+}
+
+static void delay_there(struct world *world, pid_t copy, const struct role *role) {
+  world_publish(world, 4 * WORLD_SLOTS, true);
+  go_on_and_check(world, copy, role);
+}
+
+/* The live subscriber is up to date before and far behind after: what it expects where may be something else by now. Up
+ * to date but for a message that is in the log and not yet below the tail: that one it still waits for. */
+static void delay_there_overrun(struct world *world, pid_t copy, const struct role *role) {
+  bool reliable = world->channel.geometry.reliable != 0;
+  world_drain_to_tail(world);
+  world_publish(world, 4 * WORLD_SLOTS, reliable);
+  go_on_and_check(world, copy, role);
+}
+
+/* So long that the log comes round to the same words. */
+static void delay_there_for_a_lap(struct world *world, pid_t copy, const struct role *role) {
+  world_publish(world, world->channel.geometry.log_size + WORLD_SLOTS, true);
+  go_on_and_check(world, copy, role);
 }
 
 static void delay_everywhere(const struct role *role) {
@@ -202,8 +221,12 @@ static void delay_everywhere(const struct role *role) {
     world_init(&world, past);
     test_step_start(&step, role->prepare, role->work, &world);
     for (uint32_t i = 0; i < places.count; i++) {
-      try_at(&world, &step, places.after[i], role, delay_there);
-      try_at(&world, &step, places.after[i + 1] - 1, role, delay_there);
+      const uint64_t stretch[] = {places.after[i], places.after[i + 1] - 1};
+      for (int k = 0; k < 2; k++) {
+        try_at(&world, &step, stretch[k], role, delay_there);
+        try_at(&world, &step, stretch[k], role, delay_there_overrun);
+        try_at(&world, &step, stretch[k], role, delay_there_for_a_lap);
+      }
     }
     test_step_kill(&step);
     world_deinit(&world);

@@ -37,6 +37,16 @@ static bool live_receive(struct world *world) {
   return true;
 }
 
+void world_drain(struct world *world) {
+  while (live_receive(world)) {
+  }
+}
+
+void world_drain_to_tail(struct world *world) {
+  while (slc__sub_lag(&world->live) > 0 && live_receive(world)) {
+  }
+}
+
 static void live_hold(struct world *world) {
   assert_true(live_take(world, &world->held));
   world->is_holding = true;
@@ -59,8 +69,7 @@ static void publish_as(struct world *world, uint32_t id, uint64_t first, uint64_
   test_channel_publisher(&world->channel, &pub, id);
   for (uint64_t i = 0; i < messages; i++) {
     assert_int_equal(test_message_send(&pub, first + i, &ordinal), SLC_OK);
-    while (keeping_up && live_receive(world)) {
-    }
+    if (keeping_up) world_drain(world);
   }
   slc__pub_leave(&pub);
   slc__pub_deinit(&pub);
@@ -136,8 +145,7 @@ static void check_every_slot_used_since(const struct world *world, uint64_t ordi
 void world_check(struct world *world) {
   bystander_leaves(world);
   test_channel_check_slots(&world->channel);
-  while (live_receive(world)) {
-  }
+  world_drain(world);
   /* Under the id of the dead: an id may be used again after its repair. */
   uint64_t base = world->expected[WORLD_VICTIM] + 1000;
   publish_as(world, WORLD_VICTIM, base, 3 * WORLD_SLOTS, true);

@@ -37,6 +37,9 @@ void world_init(struct world *world, enum world_past past);
 void world_deinit(struct world *world);
 /* The helper publishes so many messages, and the live subscriber takes each if it is `keeping up`; all must succeed. */
 void world_publish(struct world *world, uint64_t messages, bool keeping_up);
+/* The live subscriber takes what there is. */
+void world_drain(struct world *world);
+void world_drain_to_tail(struct world *world);
 /* After the victims' end: nobody else's slot was touched, none is lost, what is there is whole, every slot is used
  * again. Leaves the world's private state as it was when `world` is a copy. */
 void world_check(struct world *world);
