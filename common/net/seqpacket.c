@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,16 +40,26 @@ int slc__fds_take(struct slc__fds *fds, size_t index) {
   return index < fds->count ? slc__fd_take(&fds->fd[index]) : -1;
 }
 
+/* Whether so many numbers from the top of the limit down are all unused: one call, since poll marks what is not open.
+ */
+static bool top_is_unused(rlim_t limit, size_t wanted) {
+  struct pollfd fds[SLC__NET_DESCRIPTORS_MAX + 1];
+  if (limit > INT_MAX || wanted > sizeof fds / sizeof fds[0]) return false;
+  for (size_t i = 0; i < wanted; i++) fds[i] = (struct pollfd){.fd = (int)(limit - 1 - i)};
+  if (poll(fds, wanted, 0) != (int)wanted) return false;
+  for (size_t i = 0; i < wanted; i++) {
+    if ((fds[i].revents & POLLNVAL) == 0) return false;
+  }
+  return true;
+}
+
 /* RLIMIT_NOFILE bounds the numbers of descriptors, so what is free is the limit less those that are open below it. Most
- * of the time there is a free run at the top, and two probes tell; only then are the open ones counted. */
+ * of the time the top is unused, which one call tells; only otherwise are the open ones counted. */
 int slc__net_descriptors_free(size_t wanted) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return 1;
   if (limit.rlim_cur <= wanted) return 0;
-  int first = (int)(limit.rlim_cur > INT_MAX ? INT_MAX : limit.rlim_cur) - (int)wanted;
-  bool run_is_free = true;
-  for (int fd = first; run_is_free && fd < first + (int)wanted; fd++) run_is_free = fcntl(fd, F_GETFD) < 0;
-  if (run_is_free) return 1;
+  if (top_is_unused(limit.rlim_cur, wanted)) return 1;
   DIR *directory = opendir("/proc/self/fd");
   if (directory == NULL) return 0; /* not even one is free, or no /proc: the careful answer */
   size_t open_count = 0;
