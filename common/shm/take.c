@@ -12,7 +12,10 @@
 #include "shm/words.h"
 #include "slotcast/status.h"
 
-enum { SPINS_PER_LOOK = 64 }; /* looks at the announced slot between two looks at log word and clock */
+enum {
+  SPINS_PER_LOOK = 64, /* looks at the announced slot between two looks at log word and clock */
+  ARM_TRIES = 64,      /* an honest bell moves once or twice while it is armed for */
+};
 
 static _Atomic uint32_t *hold_at(const struct slc__sub *sub, uint32_t hold) {
   return &sub->line[hold / SLC__LINE_HOLDS].holds[hold % SLC__LINE_HOLDS];
@@ -290,12 +293,14 @@ int slc__sub_wait(struct slc__sub *sub, int64_t deadline, int64_t spin_ns) {
 /* The line's word and the table's must name the same value, and the bell still have it: a bell that has moved meanwhile
  * would never match again. */
 bool slc__sub_arm(struct slc__sub *sub) {
-  uint64_t bell;
-  do {
-    bell = atomic_load_explicit(&sub->bell->bell, memory_order_seq_cst);
+  for (int i = 0; i < ARM_TRIES; i++) {
+    uint64_t bell = atomic_load_explicit(&sub->bell->bell, memory_order_seq_cst);
     atomic_store_explicit(&sub->line->armed, bell, memory_order_seq_cst);
-  } while (slc__gate_arm(&sub->table->armed, &sub->bell->bell) != bell && !slc__sub_ready(sub));
-  return !slc__sub_ready(sub);
+    bool is_armed = slc__gate_arm(&sub->table->armed, &sub->bell->bell) == bell;
+    if (slc__sub_ready(sub)) return false;
+    if (is_armed) return true;
+  }
+  return false; /* a bell that never rests: whoever rings it so has something to say, or is hostile */
 }
 
 uint64_t slc__sub_lag(const struct slc__sub *sub) {

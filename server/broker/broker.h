@@ -127,6 +127,7 @@ struct user {
   char name[256];
   /* publisher */
   uint32_t publisher_id;
+  uint32_t batch;                       /* free slots that it may keep in hand */
   uint32_t tables_sent, doorbells_sent; /* it has those with ids up to these */
   bool owes_membership;                 /* its socket was full */
   /* subscriber */
@@ -207,8 +208,12 @@ void channel_for_each(struct broker *broker, void (*visit)(struct channel *chann
 void channel_ring_all(const struct channel *channel);
 int channel_check_type(const struct channel *channel, const char *type);
 void channel_adopt_type(struct channel *channel, const char *type);
-/* Slots promised to the channel's users, if it had so many slots. */
-uint64_t channel_budget(const struct channel *channel, uint32_t slots);
+/* Slots promised to the channel's users. */
+uint64_t channel_budget(const struct channel *channel);
+/* The batch of one more publisher: what is good for so many slots, but at most a quarter of what is not promised, so
+ * that others still have room; at least PUBLISHER_BATCH_MIN. */
+enum { PUBLISHER_BATCH_MIN = 2 };
+uint32_t channel_batch(const struct channel *channel, uint32_t slots, uint32_t max_loans);
 /* SLC_NO_BUDGET, saying who has what, when `more` slots do not fit. */
 int channel_check_budget(const struct channel *channel, uint32_t slots, uint64_t more);
 

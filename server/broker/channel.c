@@ -156,41 +156,47 @@ void channel_adopt_type(struct channel *channel, const char *type) {
 
 /* ---- budget ---- */
 
-static uint64_t share_of(const struct user *user, uint32_t slots) {
-  return user->is_publisher ? (uint64_t)user->max + slc__geometry_batch(slots) : user->max;
+static uint64_t share_of(const struct user *user) {
+  return user->is_publisher ? (uint64_t)user->max + user->batch : user->max;
 }
 
-uint64_t channel_budget(const struct channel *channel, uint32_t slots) {
+uint64_t channel_budget(const struct channel *channel) {
   uint64_t sum = 0;
   const struct user *user;
-  LIST_FOREACH(user, &channel->users, of_channel) sum += share_of(user, slots);
+  LIST_FOREACH(user, &channel->users, of_channel) sum += share_of(user);
   return sum;
 }
 
-static void append_user(char *text, size_t size, const struct user *user, uint32_t slots) {
+uint32_t channel_batch(const struct channel *channel, uint32_t slots, uint32_t max_loans) {
+  uint64_t promised = channel_budget(channel) + max_loans + 1;
+  uint64_t quarter = promised < slots ? (slots - promised) / 4 : 0;
+  uint32_t good = slc__geometry_batch(slots);
+  if (quarter >= good) return good;
+  return quarter > PUBLISHER_BATCH_MIN ? (uint32_t)quarter : PUBLISHER_BATCH_MIN;
+}
+
+static void append_user(char *text, size_t size, const struct user *user) {
   size_t length = strlen(text);
   snprintf(text + length, size - length, "; %s %s (pid %d, %s) has %llu",
            user->is_publisher ? "publisher" : "subscriber", user->process->peer.program, (int)user->process->peer.pid,
-           user->name, (unsigned long long)share_of(user, slots));
+           user->name, (unsigned long long)share_of(user));
 }
 
 static uint32_t slots_that_would_do(const struct channel *channel, uint64_t more) {
-  for (uint32_t slots = SLC__SLOTS_MIN; slots < SLC__SLOTS_MAX; slots *= 2) {
-    uint64_t need = channel_budget(channel, slots) + more + slc__geometry_batch(slots);
-    if (need <= slots - 1) return slots;
-  }
-  return SLC__SLOTS_MAX;
+  uint32_t slots = SLC__SLOTS_MIN;
+  while (slots < SLC__SLOTS_MAX && channel_budget(channel) + more > slots - 1) slots *= 2;
+  return slots;
 }
 
 int channel_check_budget(const struct channel *channel, uint32_t slots, uint64_t more) {
   enum { NAMED_MAX = 4 };
-  uint64_t used = channel_budget(channel, slots);
+  uint64_t used = channel_budget(channel);
   if (used + more <= slots - 1) return SLC_OK;
   char who[2048] = "";
   int named = 0;
   const struct user *user;
   LIST_FOREACH(user, &channel->users, of_channel) {
-    if (named++ < NAMED_MAX) append_user(who, sizeof who, user, slots);
+    if (named++ < NAMED_MAX) append_user(who, sizeof who, user);
   }
   if (named > NAMED_MAX) {
     size_t length = strlen(who);

@@ -137,7 +137,7 @@ static void add_totals(const struct channel *channel, Slotcast__ChannelReport *r
   report->slots_owned = states.owned;
   report->slots_published = states.published;
   report->epoch = channel->epoch;
-  report->budget_used = (uint32_t)channel_budget(channel, channel->geometry.slots);
+  report->budget_used = (uint32_t)channel_budget(channel);
 }
 
 /* New users are put at the head, so ids fall along the list; pages go by rising id from its end. */

@@ -196,7 +196,7 @@ int send_publisher_opened(struct user *user, uint64_t serial) {
   opened.user = user->id;
   opened.publisher_id = user->publisher_id;
   opened.geometry = &geometry;
-  opened.batch = slc__geometry_batch(channel->geometry.slots);
+  opened.batch = user->batch;
   opened.max_loans = user->max;
   opened.membership = &page.body;
   outgoing_init(&outgoing, serial);

@@ -69,8 +69,7 @@ static const struct user *find_reliable_subscriber(const struct channel *channel
 /* The smallest power of two from the default on in which those who wait already and this one have room. */
 static uint32_t slots_for_waiting(const struct channel *channel, uint32_t max_loans) {
   uint32_t slots = DEFAULT_SLOTS;
-  while (slots < SLC__SLOTS_MAX &&
-         channel_budget(channel, slots) + max_loans + slc__geometry_batch(slots) > slots - 1) {
+  while (slots < SLC__SLOTS_MAX && channel_budget(channel) + max_loans + slc__geometry_batch(slots) > slots - 1) {
     slots *= 2;
   }
   return slots;
@@ -167,15 +166,17 @@ static int publisher_admit(struct client *client, struct channel *channel, const
   if (status == SLC_OK)
     status = is_first ? first_geometry(channel, request, max_loans, &geometry) : check_against_shape(channel, request);
   if (status == SLC_OK)
-    status = channel_check_budget(channel, geometry.slots, (uint64_t)max_loans + slc__geometry_batch(geometry.slots));
+    status = channel_check_budget(channel, geometry.slots, (uint64_t)max_loans + PUBLISHER_BATCH_MIN);
   if (status == SLC_OK && is_first) status = shape_channel(client->broker, channel, &geometry);
   if (status != SLC_OK) return status;
+  uint32_t batch = channel_batch(channel, geometry.slots, max_loans);
   struct user *user;
   status = user_make(client, channel, &user);
   if (status != SLC_OK) {
     if (is_first) unshape(channel);
     return status;
   }
+  user->batch = batch;
   user->is_publisher = true;
   user->is_reliable = request->reliable != 0;
   user->max = max_loans;

@@ -86,6 +86,11 @@ expect 0 '' lines "$scratch/text"
 expect 0 '^1 2 3 $' run bash -c 'slotcast sub c --reliable --count 3 --quiet | tr "\n" " " &
   seq 1 100 | slotcast pub c --reliable --lines --quiet --wait-subscribers 1; wait; echo'
 
+# ---- eight publishers at once fit into a channel of the default size ----
+expect 0 '^8$' run bash -c 'slotcast sub m --reliable --quiet | wc -l & for i in 1 2 3 4 5 6 7 8; do
+    (echo "$i"; until [ -e "$1" ]; do :; done) | slotcast pub m --reliable --lines --quiet & done
+  until slotcast ls --json | grep -q "\"publishers\": 8"; do :; done; touch "$1"; wait' eight "$scratch/eight"
+
 # ---- looking at a channel ----
 expect 0 '"role": "subscriber"' run bash -c 'slotcast sub i --quiet & until slotcast ls --json | grep -q "\"i\""; do :; done
   slotcast info i --json --interval 0; kill $!; wait'
