@@ -62,15 +62,19 @@ int connect_broker(const char *socket, slc_client **ret_client) {
 
 static volatile sig_atomic_t was_interrupted;
 
+/* A read or write that began just after a look at the flag would block regardless; the alarms that follow interrupt it,
+ * too. */
 static void on_interrupt(int number) {
   (void)number;
   was_interrupted = 1;
+  alarm(1);
 }
 
 void catch_interrupts(void) {
-  struct sigaction action = {.sa_handler = on_interrupt};
+  struct sigaction action = {.sa_handler = on_interrupt}; /* no SA_RESTART: a blocked call is to return */
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
+  sigaction(SIGALRM, &action, NULL);
   signal(SIGPIPE, SIG_IGN);
 }
 

@@ -1,4 +1,5 @@
 /* slotcast: one word chooses the command. */
+#include <errno.h>
 #include <string.h>
 
 #include "cli.h"
@@ -25,7 +26,7 @@ static void print_help(FILE *out) {
         out);
 }
 
-int main(int argc, char **argv) {
+static int choose(int argc, char **argv) {
   if (argc < 2) {
     print_help(stderr);
     return EXIT_USAGE;
@@ -49,4 +50,11 @@ int main(int argc, char **argv) {
     return commands[i].run(argc - 1, argv + 1);
   }
   return fail(EXIT_USAGE, "there is no command '%s': slotcast --help lists them", name);
+}
+
+int main(int argc, char **argv) {
+  int code = choose(argc, argv);
+  /* A listing that did not reach its file is a failure; what was said already is not said twice. */
+  if (fclose(stdout) != 0 && code == EXIT_OK) code = fail(EXIT_FAILED, "cannot write to standard output: %s", strerror(errno));
+  return code;
 }

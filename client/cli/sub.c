@@ -18,13 +18,14 @@ static const char help_text[] =
     "  --count N       end after N messages\n"
     "  --follow        do not end with the last publisher\n"
     "  --out FILE      write to FILE\n"
+    "  --lines         end every message with a newline, unless it has one\n"
     "  --socket PATH   the broker; default $SLOTCAST_SOCKET, else as `slotcastd --help` says\n"
     "  --quiet         no summary\n"
     "  --help\n";
 
 struct sub_options {
   const char *channel, *out, *socket;
-  bool reliable, follow, quiet;
+  bool reliable, follow, lines, quiet;
   int from; /* enum slc_start, -1: the default */
   uint64_t count;
 };
@@ -36,6 +37,7 @@ static int parse(int argc, char **argv, struct sub_options *ret) {
       {"count", required_argument, NULL, 'c'},
       {"follow", no_argument, NULL, 'F'},
       {"out", required_argument, NULL, 'o'},
+      {"lines", no_argument, NULL, 'l'},
       {"socket", required_argument, NULL, 'S'},
       {"quiet", no_argument, NULL, 'q'},
       {"help", no_argument, NULL, 'h'},
@@ -49,6 +51,9 @@ static int parse(int argc, char **argv, struct sub_options *ret) {
       break;
     case 'F':
       ret->follow = true;
+      break;
+    case 'l':
+      ret->lines = true;
       break;
     case 'q':
       ret->quiet = true;
@@ -84,6 +89,7 @@ static int parse(int argc, char **argv, struct sub_options *ret) {
 /* ---- receiving ---- */
 
 static int write_failed(const struct sub_options *options) {
+  if (interrupted()) return EXIT_INTERRUPTED; /* in the middle of a write, which is then no failure */
   return fail(EXIT_FAILED, "cannot write to %s: %s", options->out != NULL ? options->out : "standard output",
               strerror(errno));
 }
@@ -93,6 +99,12 @@ static bool publishers_have_gone(slc_subscriber *subscriber) {
   slc_subscriber_stats stats = {.size = sizeof stats};
   return slc_subscriber_stats_get(subscriber, &stats) == SLC_OK && stats.attached && stats.publishers_joined > 0 &&
          stats.publishers == 0;
+}
+
+static bool write_message(const slc_message *message, FILE *out, bool as_line) {
+  const char *bytes = message->data;
+  if (fwrite(bytes, 1, message->size, out) != message->size) return false;
+  return !as_line || bytes[message->size - 1] == '\n' || putc('\n', out) != EOF;
 }
 
 /* Everything that is there now.  EXIT_OK: go on, *ret_done says whether the count is reached. */
@@ -107,14 +119,14 @@ static int receive_available(slc_subscriber *subscriber, FILE *out, const struct
     int status = slc_subscriber_take(subscriber, &message);
     if (status == SLC_EMPTY) return EXIT_OK;
     if (status == SLC_CORRUPT) {
-      fail(EXIT_FAILED, "a message was skipped: %s", slc_status_text(status));
+      progress->is_damaged = true; /* skipped and counted as dropped */
       continue;
     }
     if (status != SLC_OK) return fail_status("cannot receive", status);
-    size_t written = fwrite(message.data, 1, message.size, out);
+    bool is_written = write_message(&message, out, options->lines);
     progress_add(progress, message.size);
     slc_subscriber_release(subscriber, &message);
-    if (written != message.size) return write_failed(options);
+    if (!is_written) return write_failed(options);
   }
   return EXIT_OK;
 }
@@ -143,6 +155,8 @@ static int receive_and_report(slc_subscriber *subscriber, FILE *out, const struc
   if (slc_subscriber_stats_get(subscriber, &stats) == SLC_OK && stats.dropped > 0)
     snprintf(more, sizeof more, ", %llu dropped", (unsigned long long)stats.dropped);
   progress_end(&progress, more);
+  if (progress.is_damaged && code == EXIT_OK)
+    code = fail(EXIT_FAILED, "messages were skipped: %s", slc_status_text(SLC_CORRUPT));
   return code;
 }
 
