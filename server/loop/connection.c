@@ -41,8 +41,10 @@ struct slc__connection {
   bool is_paused;      /* too few descriptors to receive */
   STAILQ_HEAD(, datagram) queue;
   size_t queued_bytes;
-  uint8_t buffer[SLC__NET_DATAGRAM_MAX];
 };
+
+/* One for all: a datagram has been handled when the next is received. */
+static uint8_t receive_buffer[SLC__NET_DATAGRAM_MAX];
 
 static void on_poll(uv_poll_t *poll, int status, int events);
 
@@ -105,8 +107,7 @@ static void read_some(struct slc__connection *connection) {
     struct slc__fds fds;
     size_t size;
     slc__fds_init(&fds);
-    int status =
-        slc__net_receive(connection->fd, connection->buffer, sizeof connection->buffer, &size, &fds, MSG_DONTWAIT);
+    int status = slc__net_receive(connection->fd, receive_buffer, sizeof receive_buffer, &size, &fds, MSG_DONTWAIT);
     if (status == SLC__NET_AGAIN) return;
     if (status == SLC_NO_DESCRIPTORS) {
       pause_reading(connection);
@@ -116,7 +117,7 @@ static void read_some(struct slc__connection *connection) {
       connection->events->ended(connection->owner, status == SLC__NET_CLOSED ? 0 : status);
       return;
     }
-    connection->events->received(connection->owner, connection->buffer, size, &fds);
+    connection->events->received(connection->owner, receive_buffer, size, &fds);
     slc__fds_deinit(&fds);
   }
 }
