@@ -1,8 +1,9 @@
 /* The checked codec.  Limits come first: nothing of a message is looked at before its size, its memory, its strings and
  * lists are known to be within them.
  *
- * Fields are checked by walking the generated descriptors, so that a new message is covered without a line here.  Any
- * thread. */
+ * Fields are checked by walking the generated descriptors, so that a new message is covered without a line here. Fields
+ * that this version does not know are carried along and mean nothing; so does what follows a NUL in a string, since
+ * protobuf-c gives no lengths of strings: nobody here can see it.  Any thread. */
 #include "proto/codec.h"
 
 #include <stdbool.h>
@@ -12,24 +13,28 @@
 #include "base/error.h"
 
 enum {
-  MEMORY_PER_BYTE = 32,     /* a decoded message may take so many times its encoded size, */
-  MEMORY_LEAST = 16 * 1024, /* and at least this */
-  IDENTITY_SIZE = 16,       /* Hello.instance, HelloReply.session */
-  LINES_MAX = 64 * 1024,    /* Table.lines */
+  IDENTITY_SIZE = 16,    /* Hello.instance, HelloReply.session */
+  LINES_MAX = 64 * 1024, /* Table.lines */
   NESTING_MAX = 4,
 };
+/* What decoding may take; freeing gives nothing back.  The longest lists that are allowed, of the largest entries, take
+ * a quarter of it. */
+#define MEMORY_MAX ((size_t)32 * SLC__CODEC_MESSAGE_MAX)
 
 /* ---- an allocator with a budget ---- */
 
 struct budget {
   size_t left;
+  bool out_of_memory; /* malloc failed, rather than the budget */
 };
 
 static void *budget_alloc(void *data, size_t size) {
   struct budget *budget = data;
   if (size > budget->left) return NULL;
   budget->left -= size;
-  return malloc(size);
+  void *memory = malloc(size);
+  if (memory == NULL) budget->out_of_memory = true;
+  return memory;
 }
 
 static void budget_free(void *data, void *pointer) {
@@ -158,9 +163,11 @@ static int check(const Slotcast__Message *message, size_t descriptor_count) {
 int slc__codec_decode(const void *data, size_t size, size_t descriptor_count, Slotcast__Message **ret_message) {
   if (size == 0 || size > SLC__CODEC_MESSAGE_MAX)
     return slc__fail(SLC_PROTOCOL, "a message has %zu bytes: 1 to %u are allowed", size, SLC__CODEC_MESSAGE_MAX);
-  struct budget budget = {.left = size * MEMORY_PER_BYTE + MEMORY_LEAST};
+  struct budget budget = {.left = MEMORY_MAX};
   ProtobufCAllocator allocator = {.alloc = budget_alloc, .free = budget_free, .allocator_data = &budget};
   Slotcast__Message *message = slotcast__message__unpack(&allocator, size, data);
+  if (message == NULL && budget.out_of_memory)
+    return slc__fail(SLC_NO_MEMORY, "no memory to decode a message of %zu bytes", size);
   if (message == NULL) return slc__fail(SLC_PROTOCOL, "a message of %zu bytes cannot be decoded", size);
   int status = check(message, descriptor_count);
   if (status != SLC_OK) {

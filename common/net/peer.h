@@ -14,8 +14,8 @@ struct slc__peer {
   char program[64]; /* of /proc/pid/comm, printable; "?" when unknown */
 };
 
-/* 0, or a status (SLC_NO_DESCRIPTORS, SLC_SYSTEM).  A peer already dead: SLC_BROKER_GONE is not used; pidfd is then
- * readable at once. */
+/* 0, or a status (SLC_NO_DESCRIPTORS, SLC_SYSTEM).  The pidfd of a peer already dead is readable at once; one that has
+ * been reaped, too, is SLC_SYSTEM where the kernel (before 6.16) has no pidfd of it. */
 int slc__peer_of_socket(int fd, struct slc__peer *ret_peer);
 void slc__peer_deinit(struct slc__peer *peer);
 /* Whether the process of this pidfd has ended (poll readable). */

@@ -23,6 +23,10 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 
+#ifndef SCM_PIDFD /* Linux 6.5 */
+#define SCM_PIDFD 4
+#endif
+
 enum { BACKLOG = 512, SOCKET_TYPE = SOCK_SEQPACKET | SOCK_CLOEXEC };
 
 /* ---- descriptors ---- */
@@ -40,32 +44,41 @@ int slc__fds_take(struct slc__fds *fds, size_t index) {
   return index < fds->count ? slc__fd_take(&fds->fd[index]) : -1;
 }
 
-/* Whether so many numbers from the top of the limit down are all unused: one call, since poll marks what is not open.
- */
-static bool top_is_unused(rlim_t limit, size_t wanted) {
-  struct pollfd fds[SLC__NET_DESCRIPTORS_MAX + 1];
-  if (limit > INT_MAX || wanted > sizeof fds / sizeof fds[0]) return false;
-  for (size_t i = 0; i < wanted; i++) fds[i] = (struct pollfd){.fd = (int)(limit - 1 - i)};
-  if (poll(fds, wanted, 0) != (int)wanted) return false;
+/* RLIMIT_NOFILE bounds the numbers of descriptors, not how many there are: what can still be had is the numbers below
+ * the limit that nobody has.  The kernel gives out the lowest first, so almost always the run just below the limit is
+ * free, and one poll sees that: it answers POLLNVAL for what is not open.  (F_DUPFD would tell of one number only, and
+ * would make the kernel enlarge the table up to it.)  Otherwise the open ones are counted. */
+static bool is_run_free(size_t limit, size_t wanted) {
+  struct pollfd run[SLC__NET_DESCRIPTORS_MAX + 1];
+  if (wanted > sizeof run / sizeof run[0]) return false;
+  for (size_t i = 0; i < wanted; i++) run[i] = (struct pollfd){.fd = (int)(limit - wanted + i)};
+  if (poll(run, wanted, 0) != (int)wanted) return false;
   for (size_t i = 0; i < wanted; i++) {
-    if ((fds[i].revents & POLLNVAL) == 0) return false;
+    if (run[i].revents != POLLNVAL) return false;
   }
   return true;
 }
 
-/* RLIMIT_NOFILE bounds the numbers of descriptors, so what is free is the limit less those that are open below it. Most
- * of the time the top is unused, which one call tells; only otherwise are the open ones counted. */
+/* The numbers below `limit` that are open; all of them when that can't be found out, which is the careful answer. */
+static size_t count_open(size_t limit) {
+  DIR *directory = opendir("/proc/self/fd"); /* fails when not even one is free */
+  if (directory == NULL) return limit;
+  size_t count = 0;
+  for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
+    if (entry->d_name[0] == '.') continue;
+    unsigned long fd = strtoul(entry->d_name, NULL, 10);
+    if (fd < limit && fd != (unsigned long)dirfd(directory)) count++;
+  }
+  closedir(directory);
+  return count;
+}
+
 int slc__net_descriptors_free(size_t wanted) {
   struct rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return 1;
-  if (limit.rlim_cur <= wanted) return 0;
-  if (top_is_unused(limit.rlim_cur, wanted)) return 1;
-  DIR *directory = opendir("/proc/self/fd");
-  if (directory == NULL) return 0; /* not even one is free, or no /proc: the careful answer */
-  size_t open_count = 0;
-  while (readdir(directory) != NULL) open_count++;
-  closedir(directory);
-  return open_count - 3 + wanted <= limit.rlim_cur; /* less ".", ".." and the directory's own */
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  size_t numbers = limit.rlim_cur > INT_MAX ? INT_MAX : limit.rlim_cur;
+  if (numbers < wanted) return 0;
+  return is_run_free(numbers, wanted) || count_open(numbers) <= numbers - wanted;
 }
 
 /* ---- addresses ---- */
@@ -112,11 +125,24 @@ static int take_lock(const char *path, int *ret_fd) {
   }
 }
 
-/* What lies at the path is ours to replace only if it is a socket. */
-static int check_replaceable(const char *path) {
+/* What lies at the path is ours to replace only if it is a socket to which nobody listens any more.  We have the lock,
+ * but somebody may have removed the lock file of a broker that still serves. */
+static int check_replaceable(const char *path, const struct sockaddr_un *address) {
   struct stat info;
-  if (lstat(path, &info) != 0 || S_ISSOCK(info.st_mode)) return SLC_OK;
-  return slc__fail(SLC_INVALID, "%s is there and not a socket: remove it, or use another --socket", path);
+  if (lstat(path, &info) != 0) {
+    if (errno == ENOENT) return SLC_OK;
+    return slc__fail(slc__status_of_errno(errno), "cannot look at %s: %s", path, strerror(errno));
+  }
+  if (!S_ISSOCK(info.st_mode))
+    return slc__fail(SLC_INVALID, "%s is there and not a socket: remove it, or use another --socket", path);
+  SLC__CLEANUP_FD int fd = socket(AF_UNIX, SOCKET_TYPE | SOCK_NONBLOCK, 0);
+  if (fd < 0) return slc__fail(slc__status_of_errno(errno), "cannot make a socket: %s", strerror(errno));
+  if (connect(fd, (const struct sockaddr *)address, sizeof *address) != 0) {
+    if (errno == ECONNREFUSED || errno == ENOENT) return SLC_OK;
+    if (errno == EACCES || errno == EPERM)
+      return slc__fail(SLC_DENIED, "%s is somebody else's socket: use another --socket", path);
+  }
+  return slc__fail(SLC_BUSY, "somebody listens at %s: stop that, or use another --socket", path);
 }
 
 /* Made under a temporary name with its final owner and mode, then renamed: nobody ever meets one that is not ready. */
@@ -129,10 +155,9 @@ static int bind_at(int fd, const char *path, mode_t mode, gid_t gid) {
   int status = address_of(temporary, &address);
   if (status != SLC_OK) return status;
   unlink(temporary); /* of a broker that died here; we have the lock */
-  mode_t before = umask(0177);
-  int result = bind(fd, (const struct sockaddr *)&address, sizeof address);
-  umask(before);
-  if (result != 0)
+  /* The file takes the socket's own mode, so that it is nobody else's from its first moment; an umask would do that for
+   * all threads. */
+  if (fchmod(fd, 0600) != 0 || bind(fd, (const struct sockaddr *)&address, sizeof address) != 0)
     return slc__fail(slc__status_of_errno(errno), "cannot make the socket %s: %s", temporary, strerror(errno));
   if ((gid != (gid_t)-1 && chown(temporary, (uid_t)-1, gid) != 0) || chmod(temporary, mode) != 0 ||
       listen(fd, BACKLOG) != 0 || rename(temporary, path) != 0) {
@@ -162,7 +187,7 @@ int slc__net_listen(const char *path, mode_t mode, gid_t gid, int *ret_fd, int *
   if (fd < 0) {
     status = slc__fail(slc__status_of_errno(errno), "cannot make a socket: %s", strerror(errno));
   } else {
-    status = check_replaceable(path);
+    status = check_replaceable(path, &address);
     if (status == SLC_OK) status = bind_at(fd, path, mode, gid);
   }
   if (status != SLC_OK) {
@@ -195,9 +220,11 @@ int slc__net_connect(const char *path, int *ret_fd) {
   do result = connect(fd, (const struct sockaddr *)&address, sizeof address);
   while (result != 0 && errno == EINTR);
   if (result != 0) {
-    status = errno == ENOENT || errno == ECONNREFUSED ? SLC_NO_BROKER : slc__status_of_errno(errno);
-    return slc__fail(status, "no broker at %s (%s): start slotcastd, use `slotcast run`, or set SLOTCAST_SOCKET", path,
-                     strerror(errno));
+    if (errno == ENOENT || errno == ECONNREFUSED)
+      return slc__fail(SLC_NO_BROKER,
+                       "no broker at %s (%s): start slotcastd, use `slotcast run`, or set SLOTCAST_SOCKET", path,
+                       strerror(errno));
+    return slc__fail(slc__status_of_errno(errno), "cannot connect to %s: %s", path, strerror(errno));
   }
   *ret_fd = slc__fd_take(&fd);
   return SLC_OK;
@@ -252,6 +279,8 @@ int slc__net_send(int fd, const void *data, size_t size, const int *fds, size_t 
   case ECONNRESET:
   case ENOTCONN:
     return SLC__NET_CLOSED;
+  case EMSGSIZE:
+    return slc__fail(SLC_TOO_LARGE, "a message of %zu bytes does not fit into the socket's buffer", size);
   default:
     return slc__fail(slc__status_of_errno(errno), "cannot send: %s", strerror(errno));
   }
@@ -259,9 +288,12 @@ int slc__net_send(int fd, const void *data, size_t size, const int *fds, size_t 
 
 /* ---- receiving ---- */
 
-/* Takes every descriptor out of a control message; those for which there is no room are closed. */
+/* Takes every descriptor out of a control message; those for which there is no room are closed.  False: not what a
+ * message may carry.  A SCM_PIDFD, which only somebody who set an option on our socket could have us get, is one, too,
+ * that must not stay open. */
 static bool collect(const struct cmsghdr *header, struct slc__fds *fds) {
-  if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) return false;
+  if (header->cmsg_level != SOL_SOCKET) return false;
+  if (header->cmsg_type != SCM_RIGHTS && header->cmsg_type != SCM_PIDFD) return false;
   size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
   for (size_t i = 0; i < count; i++) {
     int fd;
@@ -269,10 +301,10 @@ static bool collect(const struct cmsghdr *header, struct slc__fds *fds) {
     if (fds->count < SLC__NET_DESCRIPTORS_MAX) {
       fds->fd[fds->count++] = fd;
     } else {
-      close(fd);
+      slc__fd_close(&fd);
     }
   }
-  return true;
+  return header->cmsg_type == SCM_RIGHTS;
 }
 
 static bool collect_all(struct msghdr *message, struct slc__fds *fds) {
@@ -297,23 +329,26 @@ int slc__net_receive(int fd, void *buffer, size_t capacity, size_t *ret_size, st
   struct msghdr message = {
       .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
   ssize_t received;
+  /* ECONNRESET says, once, that the peer went without having read all that we sent; what it sent itself is still here:
+   * the refusal, say, that tells why. */
   do received = recvmsg(fd, &message, flags | MSG_CMSG_CLOEXEC);
-  while (received < 0 && errno == EINTR);
+  while (received < 0 && (errno == EINTR || errno == ECONNRESET));
   if (received < 0) {
     if (errno == EAGAIN) return SLC__NET_AGAIN;
-    if (errno == ECONNRESET) return SLC__NET_CLOSED;
     return slc__fail(slc__status_of_errno(errno), "cannot receive: %s", strerror(errno));
   }
   bool only_rights = collect_all(&message, fds);
-  if (only_rights && (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0) {
-    /* An empty datagram looks like the end; it carries nothing that we would know, so it is one. */
-    if (received == 0) slc__fds_deinit(fds);
-    *ret_size = (size_t)received;
-    return received == 0 ? SLC__NET_CLOSED : SLC_OK;
+  if (!only_rights || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
+    slc__fds_deinit(fds);
+    return slc__fail(SLC_PROTOCOL, "a message was refused: %s",
+                     !only_rights                           ? "it carries something other than descriptors"
+                     : (message.msg_flags & MSG_TRUNC) != 0 ? "it is too long"
+                                                            : "its descriptors did not arrive whole");
   }
-  slc__fds_deinit(fds);
-  return slc__fail(SLC_PROTOCOL, "a message was refused: %s",
-                   !only_rights                           ? "it carries something other than descriptors"
-                   : (message.msg_flags & MSG_TRUNC) != 0 ? "it is too long"
-                                                          : "its descriptors did not arrive whole");
+  if (received == 0) { /* an empty datagram looks like the end; no message is empty, so it is one */
+    slc__fds_deinit(fds);
+    return SLC__NET_CLOSED;
+  }
+  *ret_size = (size_t)received;
+  return SLC_OK;
 }
