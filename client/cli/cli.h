@@ -50,7 +50,7 @@ struct progress {
   const char *verb; /* "published", "received" */
   bool is_quiet;
   bool is_live;
-  bool is_damaged; /* not all that went through was sound */
+  bool is_damaged;      /* not all that went through was sound */
   int64_t begun, shown; /* ns */
   uint64_t messages, bytes;
 };

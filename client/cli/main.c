@@ -55,6 +55,7 @@ static int choose(int argc, char **argv) {
 int main(int argc, char **argv) {
   int code = choose(argc, argv);
   /* A listing that did not reach its file is a failure; what was said already is not said twice. */
-  if (fclose(stdout) != 0 && code == EXIT_OK) code = fail(EXIT_FAILED, "cannot write to standard output: %s", strerror(errno));
+  if (fclose(stdout) != 0 && code == EXIT_OK)
+    code = fail(EXIT_FAILED, "cannot write to standard output: %s", strerror(errno));
   return code;
 }

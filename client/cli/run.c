@@ -1,6 +1,10 @@
-/* slotcast run: a private broker for the time of a command.  Whatever ends first, nothing is left behind. */
+/* slotcast run: a private broker for the time of a command.  Whatever ends first, nothing is left behind (after a
+ * SIGKILL of this program a directory without a socket is).  Signals stay blocked and are fetched, so none comes
+ * between two steps: before the command runs they end the work in good order, afterwards they are the command's.
+ * Thread: main. */
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -28,12 +32,32 @@ struct session {
   char directory[PATH_MAX];
   char socket[PATH_MAX];
   pid_t broker;
+  sigset_t fetched;  /* blocked here: SIGCHLD and what is passed on to the command */
+  sigset_t original; /* the mask that broker and command get */
 };
 
-static volatile sig_atomic_t command_pid;
+static bool is_ignored(int number) {
+  struct sigaction action;
+  return sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
 
-static void forward(int number) {
-  if (command_pid > 0) kill((pid_t)command_pid, number);
+/* What this program was told to ignore (nohup) stays ignored, here as in the command. */
+static void block_signals(struct session *session) {
+  static const int passed_on[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
+  sigemptyset(&session->fetched);
+  signal(SIGCHLD, SIG_DFL); /* were it ignored, nobody's exit could be waited for */
+  sigaddset(&session->fetched, SIGCHLD);
+  for (size_t i = 0; i < sizeof passed_on / sizeof passed_on[0]; i++) {
+    if (!is_ignored(passed_on[i])) sigaddset(&session->fetched, passed_on[i]);
+  }
+  sigprocmask(SIG_BLOCK, &session->fetched, &session->original);
+}
+
+/* In a child, before it becomes something else: dies with us, and has the signals as we had them. */
+static void become_child(const struct session *session, pid_t parent) {
+  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  if (getppid() != parent) _exit(EXIT_FAILED);
+  sigprocmask(SIG_SETMASK, &session->original, NULL);
 }
 
 /* ---- the broker ---- */
@@ -83,8 +107,7 @@ static int start_broker(struct session *session, const char *backend) {
   session->broker = fork();
   if (session->broker < 0) return fail(EXIT_FAILED, "cannot fork: %s", strerror(errno));
   if (session->broker == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != parent) _exit(EXIT_FAILED);
+    become_child(session, parent);
     setpgid(0, 0); /* a Ctrl-C is for the command; the broker goes when that has gone */
     exec_broker(session, backend);
   }
@@ -102,7 +125,8 @@ static int start_broker(struct session *session, const char *backend) {
       session->broker = 0;
       return fail(EXIT_FAILED, "the broker did not start");
     }
-    nanosleep(&(struct timespec){.tv_nsec = LOOK_EVERY_NS}, NULL);
+    int number = sigtimedwait(&session->fetched, NULL, &(struct timespec){.tv_nsec = LOOK_EVERY_NS});
+    if (number > 0 && number != SIGCHLD) return 128 + number;
   }
 }
 
@@ -115,10 +139,19 @@ static void stop_broker(const struct session *session) {
 
 /* ---- the command ---- */
 
-static void catch_signals(void) {
-  struct sigaction action = {.sa_handler = forward};
-  static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
-  for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) sigaction(numbers[i], &action, NULL);
+/* Ctrl-C and Ctrl-\ have gone to the terminal's whole foreground group, the command included. */
+static bool is_from_keyboard(const siginfo_t *info) {
+  return info->si_code == SI_KERNEL && (info->si_signo == SIGINT || info->si_signo == SIGQUIT);
+}
+
+/* Passes signals on until the command has ended; its wait status. */
+static int attend(const struct session *session, pid_t command) {
+  for (;;) {
+    siginfo_t info;
+    int status, number = sigwaitinfo(&session->fetched, &info);
+    if (number == SIGCHLD && waitpid(command, &status, WNOHANG) == command) return status;
+    if (number > 0 && number != SIGCHLD && !is_from_keyboard(&info)) kill(command, number);
+  }
 }
 
 static int run_command(const struct session *session, char **command) {
@@ -126,20 +159,14 @@ static int run_command(const struct session *session, char **command) {
   pid_t pid = fork();
   if (pid < 0) return fail(EXIT_FAILED, "cannot fork: %s", strerror(errno));
   if (pid == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != parent) _exit(EXIT_FAILED);
+    become_child(session, parent);
     setenv("SLOTCAST_SOCKET", session->socket, 1);
     execvp(command[0], command);
     int code = errno == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_RUNNABLE;
     fprintf(stderr, "slotcast: cannot run %s: %s\n", command[0], strerror(errno));
     _exit(code);
   }
-  command_pid = pid;
-  catch_signals();
-  int status;
-  while (waitpid(pid, &status, 0) < 0) {
-    if (errno != EINTR) return fail(EXIT_FAILED, "waitpid: %s", strerror(errno));
-  }
+  int status = attend(session, pid);
   return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
@@ -163,6 +190,7 @@ int command_run(int argc, char **argv) {
   }
   if (optind == argc) return fail(EXIT_USAGE, "run needs a command: slotcast run -- COMMAND [ARGUMENT]...");
   struct session session = {0};
+  block_signals(&session);
   int code = make_directory(&session);
   if (code != EXIT_OK) return code;
   code = start_broker(&session, backend);

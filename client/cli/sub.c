@@ -32,16 +32,11 @@ struct sub_options {
 
 static int parse(int argc, char **argv, struct sub_options *ret) {
   static const struct option options[] = {
-      {"reliable", no_argument, NULL, 'r'},
-      {"from", required_argument, NULL, 'f'},
-      {"count", required_argument, NULL, 'c'},
-      {"follow", no_argument, NULL, 'F'},
-      {"out", required_argument, NULL, 'o'},
-      {"lines", no_argument, NULL, 'l'},
-      {"socket", required_argument, NULL, 'S'},
-      {"quiet", no_argument, NULL, 'q'},
-      {"help", no_argument, NULL, 'h'},
-      {NULL, 0, NULL, 0},
+      {"reliable", no_argument, NULL, 'r'},     {"from", required_argument, NULL, 'f'},
+      {"count", required_argument, NULL, 'c'},  {"follow", no_argument, NULL, 'F'},
+      {"out", required_argument, NULL, 'o'},    {"lines", no_argument, NULL, 'l'},
+      {"socket", required_argument, NULL, 'S'}, {"quiet", no_argument, NULL, 'q'},
+      {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
   };
   *ret = (struct sub_options){.from = -1};
   for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -104,7 +99,7 @@ static bool publishers_have_gone(slc_subscriber *subscriber) {
 static bool write_message(const slc_message *message, FILE *out, bool as_line) {
   const char *bytes = message->data;
   if (fwrite(bytes, 1, message->size, out) != message->size) return false;
-  return !as_line || bytes[message->size - 1] == '\n' || putc('\n', out) != EOF;
+  return !as_line || (message->size > 0 && bytes[message->size - 1] == '\n') || putc('\n', out) != EOF;
 }
 
 /* Everything that is there now.  EXIT_OK: go on, *ret_done says whether the count is reached. */
