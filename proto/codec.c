@@ -16,6 +16,7 @@ enum {
   IDENTITY_SIZE = 16,    /* Hello.instance, HelloReply.session */
   LINES_MAX = 64 * 1024, /* Table.lines */
   NESTING_MAX = 4,
+  FIELD_NUMBER_MAX = (1 << 29) - 1, /* protobuf's own */
 };
 /* What decoding may take; freeing gives nothing back.  The longest lists that are allowed, of the largest entries, take
  * a quarter of it. */
@@ -136,14 +137,26 @@ static bool is_other_case(const ProtobufCFieldDescriptor *field, const ProtobufC
   return *(const uint32_t *)(const void *)(base + field->quantifier_offset) != field->id;
 }
 
+/* protobuf-c lets pass some encodings of numbers that no field can have, and refuses others of the same. */
+static int check_unknown(const ProtobufCMessage *message) {
+  for (unsigned i = 0; i < message->n_unknown_fields; i++) {
+    uint32_t number = message->unknown_fields[i].tag;
+    if (number == 0 || number > FIELD_NUMBER_MAX)
+      return slc__fail(SLC_PROTOCOL, "a message has a field %u, which there cannot be", number);
+  }
+  return SLC_OK;
+}
+
 static int check_message(const ProtobufCMessage *message, int depth) {
   if (depth > NESTING_MAX) return slc__fail(SLC_PROTOCOL, "a message is nested too deeply");
+  int status = check_unknown(message);
+  if (status != SLC_OK) return status;
   for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
     const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
     if (is_other_case(field, message)) continue;
-    int status = field->label == PROTOBUF_C_LABEL_REPEATED
-                     ? check_list(field, message, depth)
-                     : check_value(field, (const uint8_t *)message + field->offset, depth);
+    status = field->label == PROTOBUF_C_LABEL_REPEATED
+                 ? check_list(field, message, depth)
+                 : check_value(field, (const uint8_t *)message + field->offset, depth);
     if (status != SLC_OK) return status;
   }
   return SLC_OK;
@@ -178,9 +191,9 @@ int slc__codec_decode(const void *data, size_t size, size_t descriptor_count, Sl
   return SLC_OK;
 }
 
-/* The budget's allocator hands out malloc's memory, so that the default one may free it later. */
 void slc__codec_free(Slotcast__Message *message) {
-  if (message != NULL) slotcast__message__free_unpacked(message, NULL);
+  ProtobufCAllocator allocator = {.alloc = budget_alloc, .free = budget_free};
+  if (message != NULL) slotcast__message__free_unpacked(message, &allocator);
 }
 
 int slc__codec_encode(const Slotcast__Message *message, void *buffer, size_t capacity, size_t *ret_size) {
