@@ -54,8 +54,9 @@ static void try_input(const uint8_t *bytes, size_t size) {
 
 static uint64_t random_state;
 
-/* splitmix64 */
+/* splitmix64; 0 for a limit of 0, of which there is none below */
 static size_t random_below(size_t limit) {
+  if (limit == 0) return 0;
   uint64_t z = random_state += UINT64_C(0x9e3779b97f4a7c15);
   z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
   z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
