@@ -309,8 +309,9 @@ static struct loan_entry *loan_begin(slc_publisher *publisher, size_t size, int 
   struct loan_entry *entry = &publisher->loans[publisher->idle_loans[--publisher->idle_count]];
   uint64_t wanted = size != 0 ? size : publisher->slot_size;
   entry->slot = slot;
-  entry->in_prefix = wanted <= SLC__INLINE;
-  entry->capacity = entry->in_prefix && publisher->slot_size > SLC__INLINE ? SLC__INLINE : publisher->slot_size;
+  uint32_t inline_max = publisher->buffers.inline_max;
+  entry->in_prefix = wanted <= inline_max;
+  entry->capacity = entry->in_prefix && publisher->slot_size > inline_max ? inline_max : publisher->slot_size;
   return entry;
 }
 
@@ -319,9 +320,13 @@ static void *loan_data(const slc_publisher *publisher, const struct loan_entry *
 }
 
 static int loan_publish(slc_publisher *publisher, struct loan_entry *entry, size_t size, uint64_t *ret_ordinal) {
-  uint64_t timestamp = publisher->has_timestamp ? (uint64_t)slc__clock_ns() : 0;
+  const struct slc__sending sending = {
+      .size = size,
+      .timestamp = publisher->has_timestamp ? (uint64_t)slc__clock_ns() : 0,
+      .flags = entry->in_prefix ? SLC__FLAG_INLINE : 0,
+  };
   uint64_t ordinal;
-  int status = slc__pub_publish(&publisher->pub, entry->slot, size, entry->in_prefix, timestamp, &ordinal);
+  int status = slc__pub_publish(&publisher->pub, entry->slot, &sending, &ordinal);
   if (status != 0) return log_status(status);
   loan_end(publisher, entry);
   if (ret_ordinal != NULL) *ret_ordinal = ordinal + 1;

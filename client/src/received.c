@@ -20,6 +20,8 @@ static const char *kind_name(Slotcast__DescriptorKind kind) {
     return "bell";
   case SLOTCAST__DESCRIPTOR_KIND__DOORBELL:
     return "doorbell";
+  case SLOTCAST__DESCRIPTOR_KIND__PAYLOADS:
+    return "later generation of buffers";
   default:
     return "unknown";
   }
@@ -35,6 +37,8 @@ static Slotcast__DescriptorKind kind_of_object(enum slc__object_kind kind) {
     return SLOTCAST__DESCRIPTOR_KIND__TABLE;
   case SLC__OBJECT_BELL:
     return SLOTCAST__DESCRIPTOR_KIND__BELL;
+  case SLC__OBJECT_PAYLOADS:
+    return SLOTCAST__DESCRIPTOR_KIND__PAYLOADS;
   }
   return SLOTCAST__DESCRIPTOR_KIND__DESCRIPTOR_KIND_UNSPECIFIED;
 }
@@ -92,6 +96,11 @@ int slc__received_geometry(const Slotcast__Geometry *geometry, struct slc__geome
       .max_publishers = geometry->max_publishers,
       .reliable = geometry->reliable ? 1 : 0,
       .slot_size = geometry->slot_size,
+      .keep_last = geometry->keep_last,
+      .metadata_size = geometry->metadata_size,
+      .checksum = geometry->checksum,
+      .checksum_size = geometry->checksum_size,
+      .virtual_max = geometry->virtual_max,
   };
   if (slc__geometry_check(&shape) != 0)
     return slc__fail(SLC_PROTOCOL, "the broker named an impossible shape: %u slots of %ju bytes, a log of %u",

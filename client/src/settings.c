@@ -12,16 +12,16 @@ int slc__settings_copy(void *ret_options, size_t known_size, const void *options
   if (options == NULL) return 0;
   uint32_t size;
   memcpy(&size, options, sizeof size);
-  if (size < known_size)
-    return slc__fail(SLC_INVALID, "the options have %u bytes of %zu: make them with their initialiser macro", size,
-                     known_size);
+  if (size <= sizeof size)
+    return slc__fail(SLC_INVALID, "the options have a size of %u: make them with their initialiser macro", size);
   const uint8_t *bytes = options;
   for (size_t i = known_size; i < size; i++) {
     if (bytes[i] != 0)
       return slc__fail(SLC_INVALID, "the options ask for something that this library (%s) does not know",
                        SLC_VERSION_STRING);
   }
-  memcpy(ret_options, options, known_size);
+  /* Shorter ones come from a program that was built when there were fewer: the rest stays as it is by default. */
+  memcpy(ret_options, options, size < known_size ? size : known_size);
   return 0;
 }
 

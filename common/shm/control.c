@@ -17,12 +17,15 @@ void slc__control_init(struct slc__control *control, const struct slc__geometry 
       .publishers = (void *)(bytes + slc__layout_publisher_lines(g)),
       .log = (void *)(bytes + slc__layout_log(g)),
       .own = (void *)(bytes + slc__layout_own(g)),
+      .maxima = (void *)(bytes + slc__layout_maxima(g)),
   };
 }
 
 void slc__buffers_init(struct slc__buffers *buffers, const struct slc__geometry *g, void *base) {
   buffers->slots = (uint8_t *)base + SLC__BUFFERS_FIRST;
   buffers->stride = slc__layout_slot_stride(g);
+  buffers->payload_offset = slc__layout_payload_offset(g);
+  buffers->inline_max = slc__layout_inline_max(g);
 }
 
 struct slc__prefix *slc__buffers_prefix(const struct slc__buffers *buffers, uint32_t slot) {
@@ -33,6 +36,7 @@ struct slc__prefix *slc__buffers_prefix(const struct slc__buffers *buffers, uint
 void slc__control_format(const struct slc__geometry *g, void *base) {
   struct slc__control_page *page = base;
   page->geometry = *g;
+  atomic_store_explicit(&page->generation, 1, memory_order_relaxed);
 }
 
 void slc__table_format(struct slc__table_page *table, uint32_t lines) {

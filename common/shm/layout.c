@@ -15,7 +15,20 @@ static bool is_power_of_two(uint32_t value) {
   return value != 0 && (value & (value - 1)) == 0;
 }
 
-/* With these limits no product below overflows: 2^20 slots of at most 2^40 + 192 bytes are less than 2^61. */
+static bool is_checksum_possible(const struct slc__geometry *g) {
+  switch (g->checksum) {
+  case SLC__CHECKSUM_NONE:
+    return g->checksum_size == 0;
+  case SLC__CHECKSUM_CRC32C:
+    return g->checksum_size == sizeof(uint32_t);
+  case SLC__CHECKSUM_OWN:
+    return g->checksum_size >= 1 && g->checksum_size <= SLC__CHECKSUM_MAX;
+  default:
+    return false;
+  }
+}
+
+/* With these limits no product below overflows: 2^20 slots of at most 2^40 + 4,480 bytes are less than 2^61. */
 int slc__geometry_check(const struct slc__geometry *g) {
   if (g->slots < SLC__SLOTS_MIN || g->slots > SLC__SLOTS_MAX) return SLC_INVALID;
   if (!is_power_of_two(g->log_size) || g->log_size < SLC__LOG_MIN || g->log_size < g->slots) return SLC_INVALID;
@@ -23,7 +36,9 @@ int slc__geometry_check(const struct slc__geometry *g) {
   if (g->max_publishers < 1 || g->max_publishers > SLC__PUBLISHERS_MAX) return SLC_INVALID;
   if (g->reliable > 1) return SLC_INVALID;
   if (g->slot_size < 1 || g->slot_size > SLC__SLOT_SIZE_MAX) return SLC_INVALID;
-  return SLC_OK;
+  if (g->keep_last > g->slots - 3 || g->metadata_size > SLC__METADATA_MAX) return SLC_INVALID;
+  if (g->virtual_max > SLC__VIRTUAL_MAX || g->reserved != 0) return SLC_INVALID;
+  return is_checksum_possible(g) ? SLC_OK : SLC_INVALID;
 }
 
 uint32_t slc__geometry_log_size(uint32_t slots) {
@@ -54,17 +69,38 @@ uint64_t slc__layout_own(const struct slc__geometry *g) {
   return align_up(slc__layout_log(g) + (uint64_t)g->log_size * sizeof(uint64_t), SLC__LINE);
 }
 
+uint64_t slc__layout_maxima(const struct slc__geometry *g) {
+  return align_up(slc__layout_own(g) + (uint64_t)g->slots * sizeof(uint64_t), SLC__LINE);
+}
+
 uint64_t slc__layout_control_size(const struct slc__geometry *g) {
-  return align_up(slc__layout_own(g) + (uint64_t)g->slots * sizeof(uint64_t), SLC__PAGE);
+  uint64_t maxima = g->virtual_max == 0 ? 0 : ((uint64_t)g->virtual_max + 1) * sizeof(uint64_t);
+  return align_up(slc__layout_maxima(g) + maxima, SLC__PAGE);
+}
+
+uint64_t slc__layout_payload_offset(const struct slc__geometry *g) {
+  return SLC__PAYLOAD_OFFSET + align_up((uint64_t)g->metadata_size + g->checksum_size, SLC__PAYLOAD_OFFSET);
+}
+
+uint32_t slc__layout_inline_max(const struct slc__geometry *g) {
+  return g->virtual_max == 0 ? SLC__INLINE : 0;
 }
 
 uint64_t slc__layout_slot_stride(const struct slc__geometry *g) {
-  if (g->slot_size <= SLC__INLINE) return SLC__LINE;
-  return align_up(SLC__PAYLOAD_OFFSET + g->slot_size, SLC__LINE);
+  uint64_t behind = g->slot_size <= slc__layout_inline_max(g) ? 0 : g->slot_size;
+  return align_up(slc__layout_payload_offset(g) + behind, SLC__LINE);
 }
 
 uint64_t slc__layout_buffers_size(const struct slc__geometry *g) {
   return align_up(SLC__BUFFERS_FIRST + slc__layout_slot_stride(g) * g->slots, SLC__PAGE);
+}
+
+uint64_t slc__layout_payload_stride(uint64_t slot_size) {
+  return align_up(slot_size, SLC__LINE);
+}
+
+uint64_t slc__layout_payloads_size(const struct slc__geometry *g, uint64_t slot_size) {
+  return align_up(SLC__BUFFERS_FIRST + slc__layout_payload_stride(slot_size) * g->slots, SLC__PAGE);
 }
 
 uint64_t slc__layout_table_size(uint32_t lines) {

@@ -33,6 +33,9 @@
 #define SLC__LOG_MIN 4096 /* smallest log, words */
 #define SLC__PUBLISHERS_MAX 4095
 #define SLC__SLOT_SIZE_MAX (UINT64_C(1) << 40) /* bytes */
+#define SLC__METADATA_MAX 4096                 /* bytes per message */
+#define SLC__CHECKSUM_MAX 64                   /* bytes per message */
+#define SLC__VIRTUAL_MAX 65534                 /* virtual channels of a multiplexer; ids are 1 .. that */
 #define SLC__ORDINAL_MAX ((UINT64_C(1) << 51) - 1)
 
 enum slc__object_kind {
@@ -40,7 +43,10 @@ enum slc__object_kind {
   SLC__OBJECT_BUFFERS = 2,
   SLC__OBJECT_TABLE = 3,
   SLC__OBJECT_BELL = 4,
+  SLC__OBJECT_PAYLOADS = 5, /* a later generation of buffers: payloads only */
 };
+
+enum slc__checksum { SLC__CHECKSUM_NONE = 0, SLC__CHECKSUM_CRC32C = 1, SLC__CHECKSUM_OWN = 2 };
 
 /* At offset 0 of every object.  Written once by its creator, `ready` last.
  *
@@ -80,25 +86,38 @@ struct slc__geometry {
   uint32_t log_size;       /* words: a power of two >= slots and >= SLC__LOG_MIN */
   uint32_t max_publishers; /* 1 .. SLC__PUBLISHERS_MAX; publisher ids are 1 .. max_publishers */
   uint32_t reliable;       /* 1: publishers wait for reliable subscribers */
-  uint64_t slot_size;      /* payload bytes per slot, 1 .. SLC__SLOT_SIZE_MAX */
+  uint64_t slot_size;      /* payload bytes per slot of the first generation, 1 .. SLC__SLOT_SIZE_MAX */
+  uint32_t keep_last;      /* newest messages that are never evicted, 0 .. slots - 3 */
+  uint32_t metadata_size;  /* bytes beside each payload, 0 .. SLC__METADATA_MAX */
+  uint32_t checksum;       /* enum slc__checksum */
+  uint32_t checksum_size;  /* bytes behind the metadata, 0 .. SLC__CHECKSUM_MAX */
+  uint32_t virtual_max;    /* virtual channels, 0 .. SLC__VIRTUAL_MAX; 0: a plain channel */
+  uint32_t reserved;       /* 0 */
 };
-static_assert(sizeof(struct slc__geometry) == 24, "geometry");
+static_assert(sizeof(struct slc__geometry) == 48, "geometry");
 static_assert(offsetof(struct slc__geometry, slots) == 0, "geometry");
 static_assert(offsetof(struct slc__geometry, log_size) == 4, "geometry");
 static_assert(offsetof(struct slc__geometry, max_publishers) == 8, "geometry");
 static_assert(offsetof(struct slc__geometry, reliable) == 12, "geometry");
 static_assert(offsetof(struct slc__geometry, slot_size) == 16, "geometry");
+static_assert(offsetof(struct slc__geometry, keep_last) == 24, "geometry");
+static_assert(offsetof(struct slc__geometry, metadata_size) == 28, "geometry");
+static_assert(offsetof(struct slc__geometry, checksum) == 32, "geometry");
+static_assert(offsetof(struct slc__geometry, checksum_size) == 36, "geometry");
+static_assert(offsetof(struct slc__geometry, virtual_max) == 40, "geometry");
+static_assert(offsetof(struct slc__geometry, reserved) == 44, "geometry");
 
-/* Control: this page, then max_publishers publisher lines, then log[log_size], then own[slots].
+/* Control: this page, then max_publishers publisher lines, then log[log_size], then own[slots], then
+ * maxima[virtual_max + 1] (the greatest ordinal of each virtual channel among those applied).
  *
- *   0        64         128    256    384                                     512
- *   | header | geometry | head | tail | epoch, publishers, subscribers, joined | publisher lines ...
+ *   0        64         128    256    384                512       640
+ *   | header | geometry | head | tail | epoch and counts | applied | publisher lines ...
  *
  * head and tail are hints that only grow: publishers raise them, nobody trusts them. */
 struct slc__control_page {
   struct slc__header header;
   struct slc__geometry geometry;
-  uint8_t pad0[40];
+  uint8_t pad0[16];
   _Atomic uint64_t head; /* publishers: no retained ordinal is smaller */
   uint8_t pad1[120];
   _Atomic uint64_t tail; /* publishers: every ordinal below it has existed */
@@ -107,9 +126,14 @@ struct slc__control_page {
   _Atomic uint64_t publishers_joined; /* broker: publishers that ever joined */
   _Atomic uint32_t publishers;        /* broker: publishers that are there now */
   _Atomic uint32_t subscribers;       /* broker: subscribers that are there now */
-  uint8_t pad3[104];
+  _Atomic uint32_t generation;        /* broker: the newest generation of buffers; the first is 1 */
+  _Atomic uint32_t watched;           /* broker: publishers that want to know of releases (reliable, retirement) */
+  _Atomic uint64_t watchers;          /* broker: the number of the set of their doorbells */
+  uint8_t pad3[88];
+  _Atomic uint64_t applied; /* publishers: every ordinal below it is in the maxima of the virtual channels */
+  uint8_t pad4[120];
 };
-static_assert(sizeof(struct slc__control_page) == 512, "control");
+static_assert(sizeof(struct slc__control_page) == 640, "control");
 static_assert(offsetof(struct slc__control_page, geometry) == 64, "control");
 static_assert(offsetof(struct slc__control_page, head) == 128, "control");
 static_assert(offsetof(struct slc__control_page, tail) == 256, "control");
@@ -117,14 +141,21 @@ static_assert(offsetof(struct slc__control_page, epoch) == 384, "control");
 static_assert(offsetof(struct slc__control_page, publishers_joined) == 392, "control");
 static_assert(offsetof(struct slc__control_page, publishers) == 400, "control");
 static_assert(offsetof(struct slc__control_page, subscribers) == 404, "control");
+static_assert(offsetof(struct slc__control_page, generation) == 408, "control");
+static_assert(offsetof(struct slc__control_page, watched) == 412, "control");
+static_assert(offsetof(struct slc__control_page, watchers) == 416, "control");
+static_assert(offsetof(struct slc__control_page, applied) == 512, "control");
 
-/* One per publisher id, written by that publisher alone, read by observers.  Relaxed: figures, not synchronisation. */
+/* One per publisher id, written by that publisher alone, read by observers.  Relaxed: figures, not synchronisation,
+ * but for `generation` and `armed`. */
 struct slc__publisher_line {
   _Atomic uint64_t messages;
   _Atomic uint64_t bytes;
   _Atomic uint64_t would_block; /* loans refused for want of a slot */
   _Atomic uint64_t wakes;       /* system calls made to wake sleepers */
-  uint8_t pad[96];
+  _Atomic uint32_t generation;  /* no message that it has still to publish lies in an older one */
+  _Atomic uint32_t armed;       /* it wants its doorbell rung when a message of its own has been evicted */
+  uint8_t pad[88];
 };
 static_assert(sizeof(struct slc__publisher_line) == SLC__LINE, "publisher line");
 
@@ -143,22 +174,37 @@ static_assert(sizeof(struct slc__publisher_line) == SLC__LINE, "publisher line")
 #define SLC__OWN_PUBLISHER_MASK UINT64_C(0xfff)
 #define SLC__OWN_AT (UINT64_C(1) << 63)
 
-/* A slot in a buffer object: prefix, then the payload, slots SLC__LINE-aligned.  Messages up to SLC__INLINE bytes may
- * lie in the prefix itself: then a message is one cache line.
+/* A slot in a buffer object: prefix, metadata, checksum, padding to 64, payload; slots SLC__LINE-aligned.  Messages up
+ * to SLC__INLINE bytes may lie in the prefix itself: then a message is one cache line.  A message that is larger than
+ * the first generation's slots has its payload in a later generation; its prefix stays here.
  *
- *   0     8      12      16     24          32            64
- *   | seq | next | flags | size | timestamp | inline      | payload ...
+ *   0     8      12      16     24          32              64
+ *   | seq | next | flags | size | timestamp | inline or ext | metadata, checksum | payload ...
  *
  * Written by the publisher that owns the slot; seq also by whoever evicts it. */
 #define SLC__INLINE 32
-#define SLC__PAYLOAD_OFFSET 64
+#define SLC__PAYLOAD_OFFSET 64 /* without metadata and checksum; see slc__layout_payload_offset */
+/* Where no payload lies in the prefix. */
+struct slc__prefix_ext {
+  _Atomic uint32_t generation; /* of the payload, with SLC__FLAG_GROWN */
+  _Atomic uint32_t virtual_id; /* 1 .. virtual_max; 0: a plain channel */
+  _Atomic uint64_t virtual_ordinal;
+  uint8_t reserved[16];
+};
+static_assert(sizeof(struct slc__prefix_ext) == SLC__INLINE, "prefix ext");
+static_assert(offsetof(struct slc__prefix_ext, generation) == 0, "prefix ext");
+static_assert(offsetof(struct slc__prefix_ext, virtual_id) == 4, "prefix ext");
+static_assert(offsetof(struct slc__prefix_ext, virtual_ordinal) == 8, "prefix ext");
 struct slc__prefix {
   _Atomic uint64_t seq;       /* 0: nothing.  n + 1: ordinal n is announced.  SLC__SEQ_PENDING | n + 1: about to be */
   _Atomic uint32_t next;      /* 1 + the slot that this publisher will most likely use next; 0: unknown */
-  _Atomic uint32_t flags;     /* SLC__FLAG_INLINE; publisher id << 16 */
+  _Atomic uint32_t flags;     /* SLC__FLAG_*; publisher id << 16 */
   _Atomic uint64_t size;      /* payload bytes */
   _Atomic uint64_t timestamp; /* CLOCK_MONOTONIC, ns; 0: none */
-  uint8_t inline_payload[SLC__INLINE];
+  union {
+    uint8_t inline_payload[SLC__INLINE];
+    struct slc__prefix_ext ext;
+  };
 };
 static_assert(sizeof(struct slc__prefix) == SLC__PAYLOAD_OFFSET, "prefix");
 static_assert(offsetof(struct slc__prefix, seq) == 0, "prefix");
@@ -168,9 +214,12 @@ static_assert(offsetof(struct slc__prefix, size) == 16, "prefix");
 static_assert(offsetof(struct slc__prefix, timestamp) == 24, "prefix");
 static_assert(offsetof(struct slc__prefix, inline_payload) == 32, "prefix");
 #define SLC__SEQ_PENDING (UINT64_C(1) << 63)
-#define SLC__FLAG_INLINE UINT32_C(1)
+#define SLC__FLAG_INLINE UINT32_C(1)     /* the payload is in the prefix */
+#define SLC__FLAG_GROWN UINT32_C(2)      /* the payload is in the generation that ext names */
+#define SLC__FLAG_ACTIVATION UINT32_C(4) /* the message that was made with the channel; hidden by default */
 
-/* Buffers: header (padded to SLC__BUFFERS_FIRST), then the slots. */
+/* Buffers: header (padded to SLC__BUFFERS_FIRST), then the slots.  Payloads of a later generation: the same without
+ * prefixes, slot s at SLC__BUFFERS_FIRST + s * slc__layout_payload_stride(size). */
 #define SLC__BUFFERS_FIRST SLC__LINE
 
 /* A hold table, one or more per subscribing uid: written by the subscribers of that uid.
@@ -248,9 +297,15 @@ uint32_t slc__geometry_batch(uint32_t slots);
 uint64_t slc__layout_publisher_lines(const struct slc__geometry *g); /* offset in control */
 uint64_t slc__layout_log(const struct slc__geometry *g);             /* offset in control */
 uint64_t slc__layout_own(const struct slc__geometry *g);             /* offset in control */
+uint64_t slc__layout_maxima(const struct slc__geometry *g);          /* offset in control */
 uint64_t slc__layout_control_size(const struct slc__geometry *g);
+uint64_t slc__layout_payload_offset(const struct slc__geometry *g); /* from the prefix */
+uint32_t slc__layout_inline_max(const struct slc__geometry *g);     /* payload bytes that the prefix may hold */
 uint64_t slc__layout_slot_stride(const struct slc__geometry *g);
 uint64_t slc__layout_buffers_size(const struct slc__geometry *g);
+/* A later generation with slots of `slot_size` bytes. */
+uint64_t slc__layout_payload_stride(uint64_t slot_size);
+uint64_t slc__layout_payloads_size(const struct slc__geometry *g, uint64_t slot_size);
 uint64_t slc__layout_table_size(uint32_t lines);
 uint32_t slc__layout_table_lines(uint64_t size); /* lines that a table of this size has */
 uint64_t slc__layout_bell_size(void);

@@ -316,7 +316,11 @@ int slc__pub_loan(struct slc__pub *pub, uint32_t *ret_slot) {
 
 void *slc__pub_payload(const struct slc__pub *pub, uint32_t slot, uint64_t size) {
   struct slc__prefix *prefix = slc__buffers_prefix(&pub->buffers, slot);
-  return size <= SLC__INLINE ? prefix->inline_payload : (uint8_t *)prefix + SLC__PAYLOAD_OFFSET;
+  return size <= pub->buffers.inline_max ? prefix->inline_payload : (uint8_t *)prefix + pub->buffers.payload_offset;
+}
+
+uint8_t *slc__pub_extra(const struct slc__pub *pub, uint32_t slot) {
+  return (uint8_t *)slc__buffers_prefix(&pub->buffers, slot) + SLC__PAYLOAD_OFFSET;
 }
 
 void slc__pub_discard(struct slc__pub *pub, uint32_t slot) {
@@ -329,14 +333,13 @@ void slc__pub_discard(struct slc__pub *pub, uint32_t slot) {
 
 /* ---- publish ---- */
 
-static void write_prefix(struct slc__pub *pub, struct slc__prefix *prefix, uint64_t size, bool in_prefix,
-                         uint64_t timestamp) {
+static void write_prefix(struct slc__pub *pub, struct slc__prefix *prefix, const struct slc__sending *sending) {
   uint32_t next = pub->free_count > 0 ? pub->free_slots[pub->free_first] + 1 : 0;
-  uint32_t flags = pub->id << 16 | (in_prefix ? SLC__FLAG_INLINE : 0);
+  uint32_t flags = pub->id << 16 | sending->flags;
   atomic_store_explicit(&prefix->next, next, memory_order_relaxed);
   atomic_store_explicit(&prefix->flags, flags, memory_order_relaxed);
-  atomic_store_explicit(&prefix->size, size, memory_order_relaxed);
-  atomic_store_explicit(&prefix->timestamp, timestamp, memory_order_relaxed);
+  atomic_store_explicit(&prefix->size, sending->size, memory_order_relaxed);
+  atomic_store_explicit(&prefix->timestamp, sending->timestamp, memory_order_relaxed);
 }
 
 /* Puts the slot into the log at the first free ordinal.  The owner word and `pending` are written after the ordinal was
@@ -397,10 +400,9 @@ static void ring(struct slc__pub *pub) {
   }
 }
 
-int slc__pub_publish(struct slc__pub *pub, uint32_t slot, uint64_t size, bool in_prefix, uint64_t timestamp,
-                     uint64_t *ret_ordinal) {
+int slc__pub_publish(struct slc__pub *pub, uint32_t slot, const struct slc__sending *sending, uint64_t *ret_ordinal) {
   struct slc__prefix *prefix = slc__buffers_prefix(&pub->buffers, slot);
-  write_prefix(pub, prefix, size, in_prefix, timestamp);
+  write_prefix(pub, prefix, sending);
   uint64_t n;
   int status = enter_log(pub, slot, prefix, &n);
   if (__builtin_expect(status != SLC_OK, 0)) {
@@ -413,7 +415,7 @@ int slc__pub_publish(struct slc__pub *pub, uint32_t slot, uint64_t size, bool in
   slc__raise(&pub->control.page->tail, n + 1, memory_order_release);
   ring(pub);
   count(&pub->line->messages, 1);
-  count(&pub->line->bytes, size);
+  count(&pub->line->bytes, sending->size);
   /* One slot stays in hand, the one that the next message's announcement has named. */
   if (pub->free_count <= 1) refill(pub);
   *ret_ordinal = n;

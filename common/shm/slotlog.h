@@ -27,6 +27,7 @@ struct slc__control {
   struct slc__publisher_line *publishers;
   _Atomic uint64_t *log;
   _Atomic uint64_t *own;
+  _Atomic uint64_t *maxima; /* by virtual channel */
 };
 /* `base` maps slc__layout_control_size(g) bytes. */
 void slc__control_init(struct slc__control *control, const struct slc__geometry *g, void *base);
@@ -35,6 +36,8 @@ void slc__control_init(struct slc__control *control, const struct slc__geometry 
 struct slc__buffers {
   uint8_t *slots; /* the first slot's prefix */
   uint64_t stride;
+  uint64_t payload_offset; /* from the prefix */
+  uint32_t inline_max;     /* payload bytes that the prefix may hold */
 };
 void slc__buffers_init(struct slc__buffers *buffers, const struct slc__geometry *g, void *base);
 struct slc__prefix *slc__buffers_prefix(const struct slc__buffers *buffers, uint32_t slot); /* slot < slots */
@@ -108,10 +111,18 @@ int slc__pub_loan(struct slc__pub *pub, uint32_t *ret_slot);
 /* Where the payload of a loaned slot goes: inside the prefix when `size` fits there, else behind it. */
 void *slc__pub_payload(const struct slc__pub *pub, uint32_t slot, uint64_t size);
 void slc__pub_discard(struct slc__pub *pub, uint32_t slot);
-/* Publishes a loaned slot.  `in_prefix`: the payload was written inside the prefix.  0 and the ordinal; SLC_CORRUPT and
- * SLC_EXHAUSTED leave the loan as it was.  Rings sleepers and fills up the free list afterwards. */
-int slc__pub_publish(struct slc__pub *pub, uint32_t slot, uint64_t size, bool in_prefix, uint64_t timestamp,
-                     uint64_t *ret_ordinal);
+/* Metadata, then checksum, of a loaned slot: metadata_size + checksum_size bytes. */
+uint8_t *slc__pub_extra(const struct slc__pub *pub, uint32_t slot);
+/* A message beside its bytes. */
+struct slc__sending {
+  uint64_t size;       /* of the payload, bytes */
+  uint64_t timestamp;  /* CLOCK_MONOTONIC, ns; 0: none */
+  uint32_t flags;      /* SLC__FLAG_*: SLC__FLAG_INLINE when the payload was written inside the prefix */
+  uint32_t generation; /* with SLC__FLAG_GROWN: where the payload was written */
+};
+/* Publishes a loaned slot.  0 and the ordinal; SLC_CORRUPT and SLC_EXHAUSTED leave the loan as it was.  Rings sleepers
+ * and fills up the free list afterwards. */
+int slc__pub_publish(struct slc__pub *pub, uint32_t slot, const struct slc__sending *sending, uint64_t *ret_ordinal);
 /* Waits until a loan may succeed; `deadline` on CLOCK_MONOTONIC, ns.  0, SLC_TIMED_OUT, SLC_CORRUPT. */
 int slc__pub_wait(struct slc__pub *pub, int64_t deadline, int64_t spin_ns);
 
@@ -138,8 +149,10 @@ struct slc__taken {
   uint64_t timestamp;
   uint64_t size;
   const void *payload;
+  const uint8_t *extra; /* metadata, then checksum */
   uint32_t publisher;
-  uint32_t hold; /* to release */
+  uint32_t flags; /* SLC__FLAG_* */
+  uint32_t hold;  /* to release */
 };
 
 enum slc__start { SLC__START_NEWEST = 0, SLC__START_OLDEST = 1 };

@@ -134,7 +134,7 @@ static int accept(struct slc__sub *sub, uint64_t n, uint32_t slot, uint32_t hold
   uint32_t flags = atomic_load_explicit(&prefix->flags, memory_order_relaxed);
   uint32_t next = atomic_load_explicit(&prefix->next, memory_order_relaxed);
   bool in_prefix = (flags & SLC__FLAG_INLINE) != 0;
-  uint64_t capacity = in_prefix ? SLC__INLINE : sub->control.geometry.slot_size;
+  uint64_t capacity = in_prefix ? sub->buffers.inline_max : sub->control.geometry.slot_size;
   sub->started = true;
   sub->guess = next <= sub->control.geometry.slots ? next : 0;
   if (__builtin_expect(size == 0 || size > capacity, 0)) {
@@ -146,8 +146,10 @@ static int accept(struct slc__sub *sub, uint64_t n, uint32_t slot, uint32_t hold
   ret->ordinal = n;
   ret->timestamp = atomic_load_explicit(&prefix->timestamp, memory_order_relaxed);
   ret->size = size;
-  ret->payload = in_prefix ? prefix->inline_payload : (const uint8_t *)prefix + SLC__PAYLOAD_OFFSET;
+  ret->payload = in_prefix ? prefix->inline_payload : (const uint8_t *)prefix + sub->buffers.payload_offset;
+  ret->extra = (const uint8_t *)prefix + SLC__PAYLOAD_OFFSET;
   ret->publisher = flags >> 16;
+  ret->flags = flags & 0xffff;
   ret->hold = hold;
   sub->held++;
   sub->free_hold = hold + 1 == sub->max_holds ? 0 : hold + 1;

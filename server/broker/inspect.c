@@ -16,6 +16,11 @@ void geometry_to_message(const struct slc__geometry *geometry, Slotcast__Geometr
   message->max_publishers = geometry->max_publishers;
   message->reliable = geometry->reliable != 0;
   message->slot_size = geometry->slot_size;
+  message->keep_last = geometry->keep_last;
+  message->metadata_size = geometry->metadata_size;
+  message->checksum = geometry->checksum;
+  message->checksum_size = geometry->checksum_size;
+  message->virtual_max = geometry->virtual_max;
 }
 
 static uint64_t tail_of(const struct channel *channel) {

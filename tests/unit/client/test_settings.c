@@ -32,6 +32,11 @@ static void test_settings_of_another_version(void **state) {
   assert_int_equal(slc__settings_copy(&got, sizeof got, &newer), 0);
   newer.unknown = 1;
   assert_int_equal(slc__settings_copy(&got, sizeof got, &newer), SLC_INVALID);
+  /* Built when there was no name yet: the name it has then is not looked at. */
+  slc_client_options older = {.size = offsetof(slc_client_options, name), .socket = "s", .name = "rubbish"};
+  assert_int_equal(slc__settings_copy(&got, sizeof got, &older), 0);
+  assert_string_equal(got.socket, "s");
+  assert_null(got.name);
   slc_client_options zero = {0};
   assert_int_equal(slc__settings_copy(&got, sizeof got, &zero), SLC_INVALID);
 }

@@ -24,10 +24,10 @@ static void test_layout_of_a_small_channel(void **state) {
   (void)state;
   struct slc__geometry g = shape(64, 1024, 64);
   assert_int_equal(g.log_size, 4096);
-  assert_int_equal(slc__layout_publisher_lines(&g), 512);
-  assert_int_equal(slc__layout_log(&g), 512 + 64 * 128);
-  assert_int_equal(slc__layout_own(&g), 512 + 64 * 128 + 4096 * 8);
-  assert_int_equal(slc__layout_control_size(&g), 45056); /* 512 + 8192 + 32768 + 512 = 41984, rounded up to a page */
+  assert_int_equal(slc__layout_publisher_lines(&g), 640);
+  assert_int_equal(slc__layout_log(&g), 640 + 64 * 128);
+  assert_int_equal(slc__layout_own(&g), 640 + 64 * 128 + 4096 * 8);
+  assert_int_equal(slc__layout_control_size(&g), 45056); /* 640 + 8192 + 32768 + 512 = 42112, rounded up to a page */
   assert_int_equal(slc__layout_slot_stride(&g), 1152);   /* 64 + 1024 = 1088, rounded up to a line */
   assert_int_equal(slc__layout_buffers_size(&g), 77824); /* 128 + 64 * 1152 = 73856, rounded up to a page */
   assert_int_equal(slc__layout_bell_size(), 4096);
@@ -54,13 +54,18 @@ static void check_shape(const struct slc__geometry *g) {
   assert_true(lines >= sizeof(struct slc__control_page));
   assert_true(log >= lines + g->max_publishers * sizeof(struct slc__publisher_line));
   assert_true(own >= log + (uint64_t)g->log_size * sizeof(uint64_t));
-  uint64_t control = slc__layout_control_size(g);
-  assert_true(control >= own + (uint64_t)g->slots * sizeof(uint64_t));
+  uint64_t control = slc__layout_control_size(g), maxima = slc__layout_maxima(g);
+  assert_true(maxima >= own + (uint64_t)g->slots * sizeof(uint64_t));
+  assert_int_equal(maxima % SLC__LINE, 0);
+  assert_true(control >= maxima + (g->virtual_max == 0 ? 0 : (g->virtual_max + 1) * sizeof(uint64_t)));
   assert_int_equal(control % SLC__PAGE, 0);
   uint64_t stride = slc__layout_slot_stride(g), buffers = slc__layout_buffers_size(g);
   assert_int_equal(stride % SLC__LINE, 0);
-  assert_true(g->slot_size <= SLC__INLINE || stride >= SLC__PAYLOAD_OFFSET + g->slot_size);
-  assert_true(stride < SLC__PAYLOAD_OFFSET + g->slot_size + SLC__LINE);
+  uint64_t offset = slc__layout_payload_offset(g);
+  assert_true(offset >= SLC__PAYLOAD_OFFSET + (uint64_t)g->metadata_size + g->checksum_size);
+  assert_int_equal(offset % SLC__PAYLOAD_OFFSET, 0);
+  assert_true(g->slot_size <= slc__layout_inline_max(g) || stride >= offset + g->slot_size);
+  assert_true(stride < offset + g->slot_size + SLC__LINE);
   assert_int_equal(buffers % SLC__PAGE, 0);
   assert_true((buffers - SLC__BUFFERS_FIRST) / g->slots >= stride);
   assert_true(buffers - SLC__BUFFERS_FIRST - stride * g->slots < SLC__PAGE);
@@ -75,6 +80,12 @@ static void test_layout_parts_are_aligned_and_apart(void **state) {
     for (size_t j = 0; j < sizeof sizes / sizeof *sizes; j++)
       for (size_t k = 0; k < sizeof publishers / sizeof *publishers; k++) {
         struct slc__geometry g = shape(slots[i], sizes[j], publishers[k]);
+        check_shape(&g);
+        g.metadata_size = 24;
+        g.checksum = SLC__CHECKSUM_OWN;
+        g.checksum_size = 41;
+        check_shape(&g);
+        g.virtual_max = SLC__VIRTUAL_MAX;
         check_shape(&g);
       }
 }
@@ -124,6 +135,15 @@ static void test_layout_check_refuses_each_field(void **state) {
   REFUSED_WITH(slot_size, 0);
   REFUSED_WITH(slot_size, SLC__SLOT_SIZE_MAX + 1);
   REFUSED_WITH(slot_size, UINT64_MAX);
+  REFUSED_WITH(keep_last, 4095); /* two must be left for others */
+  REFUSED_WITH(keep_last, UINT32_MAX);
+  REFUSED_WITH(metadata_size, SLC__METADATA_MAX + 1);
+  REFUSED_WITH(checksum, SLC__CHECKSUM_CRC32C); /* without a size */
+  REFUSED_WITH(checksum, SLC__CHECKSUM_OWN);
+  REFUSED_WITH(checksum, 3);
+  REFUSED_WITH(checksum_size, 4); /* of no checksum */
+  REFUSED_WITH(virtual_max, SLC__VIRTUAL_MAX + 1);
+  REFUSED_WITH(reserved, 1);
 #undef REFUSED_WITH
   struct slc__geometry few = shape(4, 1, 1);
   few.log_size = SLC__LOG_MIN / 2;

@@ -210,7 +210,9 @@ static void publish_something(struct hostile *h, struct slc__pub *pub) {
   void *payload = slc__pub_payload(pub, slot, size);
   assert_true(guarded_contains(&h->buffers_memory, payload, size));
   memset(payload, 7, size);
-  status = random_next() % 8 == 0 ? SLC_CORRUPT : slc__pub_publish(pub, slot, size, size <= SLC__INLINE, 1, &ordinal);
+  const struct slc__sending sending = {
+      .size = size, .timestamp = 1, .flags = size <= SLC__INLINE ? SLC__FLAG_INLINE : 0};
+  status = random_next() % 8 == 0 ? SLC_CORRUPT : slc__pub_publish(pub, slot, &sending, &ordinal);
   assert_true(status == SLC_OK || status == SLC_CORRUPT || status == SLC_EXHAUSTED);
   if (status != SLC_OK) slc__pub_discard(pub, slot);
 }
