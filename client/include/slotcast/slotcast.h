@@ -80,6 +80,23 @@ SLC_EXPORT const char *slc_client_socket(const slc_client *client);
 
 typedef struct slc_publisher slc_publisher;
 
+enum slc_checksum {
+  SLC_CHECKSUM_NONE = 0,
+  SLC_CHECKSUM_CRC32C = 1, /* CRC-32C (Castagnoli), little-endian; the same on every processor */
+  SLC_CHECKSUM_OWN = 2     /* by a callback of publishers and subscribers, of the size that they agree on */
+};
+
+/* Computes the checksum of a message's payload and metadata into `checksum` (checksum_size bytes).  Called in the
+ * thread that publishes or takes; must give the same for the same bytes in every process, and use no handle. */
+typedef void (*slc_checksum_fn)(void *ctx, const void *payload, size_t payload_size, const void *metadata,
+                                size_t metadata_size, void *checksum, size_t checksum_size);
+/* Called by publish, before the message exists: may change the payload and lower *size (not to 0).  Non-zero: the
+ * message is refused (SLC_REFUSED), the loan stays. */
+typedef int (*slc_before_send_fn)(void *ctx, void *payload, size_t *size);
+/* Called before a channel grows for a message of `wanted` bytes, *slot_size being what the new slots would have: may
+ * choose another size from `wanted` on.  Non-zero: no growth (SLC_REFUSED). */
+typedef int (*slc_growth_fn)(void *ctx, uint64_t wanted, uint64_t *slot_size);
+
 typedef struct slc_publisher_options {
   uint32_t size;
   uint32_t slots;          /* of the channel, 4..1048576; 0: as it is, or 64.  The first publisher decides */
@@ -90,9 +107,33 @@ typedef struct slc_publisher_options {
   int no_timestamp; /* non-zero: messages carry no time (saves a clock reading each) */
   const char *type; /* what the bytes are, up to 255 bytes; first non-empty wins, another is refused; NULL: any */
   int64_t spin_ns;  /* slc_publisher_wait polls so long before it sleeps; 0: the default, 20 us */
+  /* The rest of the channel's shape: the first publisher decides, others ask for the same or for 0 (as it is). */
+  int fixed_size;           /* non-zero: the channel does not grow; all publishers agree */
+  uint32_t keep_last;       /* so many newest messages are always retained, for those who come late */
+  uint32_t metadata_size;   /* bytes beside each payload, 0..4096 */
+  int checksum;             /* enum slc_checksum */
+  uint32_t checksum_size;   /* bytes, 1..64, with SLC_CHECKSUM_OWN */
+  uint32_t max_subscribers; /* of the channel; 0: as many as there is room for */
+  int64_t linger_ns;        /* the channel stays so long after its last user has left; 0: it goes with it */
+  int activation;           /* non-zero: the new channel begins with one marked message, hidden by default */
+  /* Virtual channels: the name opened is one of `multiplexer`, a channel whose log and slots many share. */
+  const char *multiplexer; /* NULL: a plain channel */
+  uint32_t max_virtual;    /* of the multiplexer, 1..65534; 0: as it is, or 1024 */
+  uint32_t virtual_id;     /* of the virtual channel, 1..max_virtual; 0: assigned */
+  /* This publisher alone. */
+  int retirement;                   /* non-zero: tells which messages are retired (slc_publisher_retired) */
+  int needs_subscriber;             /* non-zero, with `reliable`: loans give SLC_WOULD_BLOCK while nobody subscribes */
+  int locked;                       /* non-zero: several threads may use the handle at once, one after the other */
+  slc_checksum_fn compute_checksum; /* with SLC_CHECKSUM_OWN */
+  slc_before_send_fn before_send;
+  slc_growth_fn on_growth;
+  void *callback_ctx; /* passed to the callbacks */
 } slc_publisher_options;
 #define SLC_PUBLISHER_OPTIONS_INIT                                                                                     \
-  { sizeof(slc_publisher_options), 0, 0, 0, 0, 0, 0, NULL, 0 }
+  {                                                                                                                    \
+    sizeof(slc_publisher_options), 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, NULL, NULL, \
+        NULL, NULL                                                                                                     \
+  }
 
 /* Opens a publisher, creating the channel when it is new.  SLC_NAME_INVALID, SLC_INCOMPATIBLE, SLC_NO_BUDGET,
  * SLC_LIMIT, SLC_DENIED, SLC_INVALID, SLC_BROKER_GONE, SLC_PROTOCOL, SLC_NO_DESCRIPTORS, SLC_NO_MEMORY, SLC_FORKED,
@@ -108,6 +149,8 @@ typedef struct slc_loan {
   size_t capacity; /* bytes */
   uint32_t slot;
   uint32_t token;
+  void *metadata;        /* metadata_size bytes; NULL: the channel has none */
+  uint64_t timestamp_ns; /* 0: publish takes the time; the caller may set another */
 } slc_loan;
 
 /* Borrows a slot for a message of up to `size` bytes (0: the channel's slot size).  On a channel that is not reliable
@@ -149,6 +192,10 @@ enum slc_start {
   SLC_START_OLDEST = 1  /* everything that is still there, then what comes */
 };
 
+/* Called by take when messages were lost: `count` ordinals from `first` on (of the virtual channel `virtual_id`; 0: a
+ * plain channel).  In the thread that takes; must use no handle. */
+typedef void (*slc_drop_fn)(void *ctx, uint32_t virtual_id, uint64_t first, uint64_t count);
+
 typedef struct slc_subscriber_options {
   uint32_t size;
   uint32_t max_holds; /* messages held at once, 1..4096; 0: 2 */
@@ -157,9 +204,21 @@ typedef struct slc_subscriber_options {
                          reliable */
   const char *type;   /* refused when the channel's is another; NULL: any */
   int64_t spin_ns;    /* slc_subscriber_wait polls so long before it sleeps; 0: the default, 20 us */
+  uint64_t start_ordinal;  /* with SLC_START_ORDINAL */
+  uint32_t metadata_size;  /* refused when the channel's is another; 0: any */
+  int flag_corrupt;        /* non-zero: a message whose checksum is wrong is taken, with SLC_MESSAGE_CORRUPT; else
+                              SLC_CHECKSUM, and it counts as dropped */
+  int no_drop_count;       /* non-zero: drops are not counted and not told */
+  int show_activation;     /* non-zero: the message that a channel begins with is taken like any other */
+  int locked;              /* non-zero: several threads may use the handle at once, one after the other */
+  const char *multiplexer; /* the name opened is a virtual channel of this one; NULL: a plain channel, or a whole
+                              multiplexer */
+  slc_checksum_fn compute_checksum; /* for channels with SLC_CHECKSUM_OWN; NULL: theirs are not checked */
+  slc_drop_fn on_drop;
+  void *callback_ctx; /* passed to the callbacks */
 } slc_subscriber_options;
 #define SLC_SUBSCRIBER_OPTIONS_INIT                                                                                    \
-  { sizeof(slc_subscriber_options), 0, 0, 0, NULL, 0 }
+  { sizeof(slc_subscriber_options), 0, 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL }
 
 /* Opens a subscriber.  It may come before any publisher: then nothing can be taken until one comes, and the caller need
  * do nothing about it.  Statuses as slc_publisher_open.  The subscriber is the caller's.  Any thread. */
@@ -176,7 +235,18 @@ typedef struct slc_message {
   uint64_t timestamp_ns; /* CLOCK_MONOTONIC when it was published; 0: none */
   uint32_t publisher;    /* the publisher's number on this channel */
   uint32_t hold;         /* the library's */
+  uint32_t slot;         /* where it lies: a message is known by ordinal and slot */
+  uint32_t flags;        /* enum slc_message_flags */
+  const void *metadata;  /* NULL: the channel has none */
+  uint32_t metadata_size;
+  uint32_t virtual_id;      /* 0: a plain channel */
+  uint64_t virtual_ordinal; /* 1, 2, 3 .. per virtual channel */
 } slc_message;
+
+enum slc_message_flags {
+  SLC_MESSAGE_CORRUPT = 1,   /* its checksum does not match */
+  SLC_MESSAGE_ACTIVATION = 2 /* the channel began with it */
+};
 
 /* Takes the next message in order of ordinals.  An overrun subscriber goes on with the older of what is left, and the
  * ordinals skipped count as dropped.  SLC_EMPTY, SLC_HOLD_LIMIT (the message stays unread), SLC_CORRUPT, SLC_FORKED;
