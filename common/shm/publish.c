@@ -176,6 +176,14 @@ static bool claim_owner(struct slc__pub *pub, uint32_t slot, uint64_t h) {
   return false;
 }
 
+/* Whether ordinal h is one of the newest, of which the channel keeps so many.  Tail may lag behind by the messages of
+ * publishers that have not raised it yet: then a few more are kept, for which those publishers' loans made room. */
+static bool is_kept(const struct slc__pub *pub, uint64_t h) {
+  uint64_t keep_last = pub->control.geometry.keep_last;
+  if (__builtin_expect(keep_last == 0, 1)) return false;
+  return h + keep_last >= atomic_load_explicit(&pub->control.page->tail, memory_order_relaxed);
+}
+
 /* Evicts the oldest retained ordinal, or helps whoever is about to.  False: there is nothing that may be evicted. */
 static bool evict_oldest(struct slc__pub *pub) {
   uint64_t h = pub->head;
@@ -185,7 +193,7 @@ static bool evict_oldest(struct slc__pub *pub) {
   if (presence == SLC__ABSENT) return false;
   uint32_t slot = slc__log_slot(word);
   if (presence == SLC__PRESENT && slot < pub->control.geometry.slots) {
-    if (is_wanted(pub, h)) return false;
+    if (is_kept(pub, h) || is_wanted(pub, h)) return false;
     bool won = claim_owner(pub, slot, h);
     /* Winner and losers alike, before anybody goes on: nobody passes an ordinal that is half evicted. */
     atomic_compare_exchange_strong_explicit(word_at, &word, slc__log_evicted(slc__lap_of(&pub->control, h)),

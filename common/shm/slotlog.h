@@ -128,6 +128,9 @@ int slc__pub_wait(struct slc__pub *pub, int64_t deadline, int64_t spin_ns);
 
 /* ---- subscriber ------------------------------------------------------------------------------------------------ */
 
+/* Called in the middle of a take, once for each gap: ordinals first .. first + count - 1 were lost. */
+typedef void (*slc__sub_drop_fn)(void *ctx, uint64_t first, uint64_t count);
+
 struct slc__sub {
   struct slc__control control;
   struct slc__buffers buffers;
@@ -140,8 +143,16 @@ struct slc__sub {
   uint32_t guess;     /* 1 + the slot where it will most likely appear; 0: unknown */
   uint32_t free_hold; /* where to look for an unused hold */
   uint64_t dropped;
-  bool started;         /* has taken its first message: from now on what it misses is dropped */
-  bool ring_on_release; /* publishers of this channel may wait */
+  uint64_t claim;              /* what it misses from this ordinal on is dropped; before, it was only a wish */
+  uint64_t gap_first, gap_end; /* dropped, and not yet told */
+  bool started;                /* has taken its first message */
+  bool ring_on_release;        /* publishers of this channel may wait */
+
+  /* Set by the caller after init. */
+  uint32_t hidden_flags;    /* messages with one of these SLC__FLAG_* are passed over */
+  bool ignore_drops;        /* neither counted nor told */
+  slc__sub_drop_fn on_drop; /* NULL: nobody wants to know */
+  void *drop_ctx;
 };
 
 struct slc__taken {
@@ -152,20 +163,31 @@ struct slc__taken {
   const uint8_t *extra; /* metadata, then checksum */
   uint32_t publisher;
   uint32_t flags; /* SLC__FLAG_* */
-  uint32_t hold;  /* to release */
+  uint32_t slot;
+  uint32_t hold; /* to release */
 };
 
-enum slc__start { SLC__START_NEWEST = 0, SLC__START_OLDEST = 1 };
+enum slc__start {
+  SLC__START_NEWEST = 0, /* what is published from now on */
+  SLC__START_OLDEST = 1, /* the oldest retained, then what comes */
+  SLC__START_LAST = 2,   /* the latest there is, then what comes */
+  SLC__START_FIRST = 3,  /* the first there ever was: it has been here since before */
+};
 
 /* Picks the start from the log (the broker has answered: the line is admitted and its cursor 0 gates). */
 void slc__sub_init(struct slc__sub *sub, const struct slc__control *control, const struct slc__buffers *buffers,
                    struct slc__table_page *table, struct slc__bell_page *bell, uint32_t line, uint32_t max_holds,
                    enum slc__start start);
+/* Goes on to a later ordinal than the start it has got; once, before the first take. */
+void slc__sub_start_at(struct slc__sub *sub, uint64_t ordinal);
 /* 0; SLC_EMPTY (has looked at the log word); SLC_HOLD_LIMIT (the message stays unread); SLC_CORRUPT (this message
  * is skipped and counted as dropped). */
 int slc__sub_take(struct slc__sub *sub, struct slc__taken *ret);
 /* The latest message that is there and not yet taken, skipping those before it (not counted as dropped). */
 int slc__sub_take_newest(struct slc__sub *sub, struct slc__taken *ret);
+/* Up to `max` messages in order, with one fence for all of them.  0 and how many there are, at least one; else the
+ * status of slc__sub_take. */
+int slc__sub_take_many(struct slc__sub *sub, struct slc__taken *ret, size_t max, size_t *ret_count);
 /* SLC_STALE when this hold is not in use. */
 int slc__sub_release(struct slc__sub *sub, uint32_t hold);
 bool slc__sub_ready(const struct slc__sub *sub); /* whether something may be taken: looks at the log word */
@@ -177,6 +199,20 @@ int slc__sub_wait(struct slc__sub *sub, int64_t deadline, int64_t spin_ns);
 bool slc__sub_arm(struct slc__sub *sub);
 /* Ordinals published and not yet taken. */
 uint64_t slc__sub_lag(const struct slc__sub *sub);
+
+/* ---- subscriber: looking back (find.c) --- */
+
+/* All of these hold a retained message beside those taken, and leave the position where it is: 0, SLC_GONE,
+ * SLC_HOLD_LIMIT, SLC_CORRUPT (this message, or the log), and SLC_EMPTY where it is still to come. */
+
+/* By ordinal: this one, or else (`or_later`) the first retained after it. */
+int slc__sub_find(struct slc__sub *sub, uint64_t ordinal, bool or_later, struct slc__taken *ret);
+/* By time stamp: the oldest retained that has exactly this one, or else (`or_later`) this one or a later one.  Looks at
+ * each retained message: publishers may set their own times, so that these need not grow with the ordinals.  Those
+ * without a time are passed over. */
+int slc__sub_find_time(struct slc__sub *sub, uint64_t timestamp, bool or_later, struct slc__taken *ret);
+/* A message that is known by ordinal and slot: never SLC_EMPTY. */
+int slc__sub_take_weak(struct slc__sub *sub, uint64_t ordinal, uint32_t slot, struct slc__taken *ret);
 
 /* ---- broker ---------------------------------------------------------------------------------------------------- */
 

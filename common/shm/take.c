@@ -8,22 +8,18 @@
  * A subscriber writes nothing but its own line and its table's two words.  One thread at a time per struct slc__sub. */
 #include "base/clock.h"
 #include "shm/gate.h"
+#include "shm/hold.h"
 #include "shm/slotlog.h"
 #include "shm/words.h"
 #include "slotcast/status.h"
 
+#define HIDDEN 1 /* beside the statuses: passed over, go on */
+
 enum {
   SPINS_PER_LOOK = 64, /* looks at the announced slot between two looks at log word and clock */
   ARM_TRIES = 64,      /* an honest bell moves once or twice while it is armed for */
+  LAST_TRIES = 8,      /* the latest is evicted while it is looked at only when everything is */
 };
-
-static _Atomic uint32_t *hold_at(const struct slc__sub *sub, uint32_t hold) {
-  return &sub->line[hold / SLC__LINE_HOLDS].holds[hold % SLC__LINE_HOLDS];
-}
-
-static uint64_t log_word(const struct slc__sub *sub, uint64_t n, memory_order order) {
-  return atomic_load_explicit(slc__log_at(&sub->control, n), order);
-}
 
 /* ---- where to start ---- */
 
@@ -31,7 +27,7 @@ static uint64_t log_word(const struct slc__sub *sub, uint64_t n, memory_order or
 static uint64_t first_absent(const struct slc__sub *sub, uint64_t from) {
   uint64_t n = from;
   for (uint64_t steps = slc__steps_max(&sub->control); steps > 0; steps--, n++) {
-    if (slc__presence(&sub->control, log_word(sub, n, memory_order_seq_cst), n) == SLC__ABSENT) break;
+    if (slc__presence(&sub->control, slc__sub_log_word(sub, n, memory_order_seq_cst), n) == SLC__ABSENT) break;
   }
   return n;
 }
@@ -40,14 +36,22 @@ static uint64_t first_absent(const struct slc__sub *sub, uint64_t from) {
 static uint64_t first_not_gone(const struct slc__sub *sub, uint64_t from) {
   uint64_t n = from;
   for (uint64_t steps = slc__steps_max(&sub->control); steps > 0; steps--, n++) {
-    if (slc__presence(&sub->control, log_word(sub, n, memory_order_seq_cst), n) != SLC__GONE) break;
+    if (slc__presence(&sub->control, slc__sub_log_word(sub, n, memory_order_seq_cst), n) != SLC__GONE) break;
   }
   return n;
 }
 
-static uint64_t hint(const _Atomic uint64_t *word) {
-  uint64_t value = atomic_load_explicit(word, memory_order_acquire);
-  return value <= SLC__ORDINAL_MAX ? value : 0;
+/* The latest message before `end`, the first absent; `end` when nothing is retained.  Again when so much has come
+ * meanwhile that what was the latest has gone. */
+static uint64_t last_before(const struct slc__sub *sub, uint64_t end) {
+  for (int i = 0; i < LAST_TRIES && end > 0; i++) {
+    uint64_t word = slc__sub_log_word(sub, end - 1, memory_order_seq_cst);
+    if (slc__presence(&sub->control, word, end - 1) == SLC__PRESENT) return end - 1;
+    uint64_t later = first_absent(sub, end);
+    if (later == end) break;
+    end = later;
+  }
+  return end;
 }
 
 static void set_next(struct slc__sub *sub, uint64_t next) {
@@ -79,80 +83,93 @@ void slc__sub_init(struct slc__sub *sub, const struct slc__control *control, con
       .max_holds = max_holds,
       .ring_on_release = control->geometry.reliable != 0,
   };
-  if (start == SLC__START_OLDEST) {
-    set_next(sub, first_not_gone(sub, hint(&control->page->head)));
-  } else {
-    set_next(sub, first_absent(sub, hint(&control->page->tail)));
+  uint64_t end = first_absent(sub, slc__hint(&control->page->tail));
+  sub->claim = end; /* what is there already may go before it is taken, and was not promised */
+  switch (start) {
+  case SLC__START_FIRST:
+    sub->claim = 0;
+    set_next(sub, 0);
+    break;
+  case SLC__START_OLDEST:
+    set_next(sub, first_not_gone(sub, slc__hint(&control->page->head)));
+    break;
+  case SLC__START_LAST:
+    set_next(sub, last_before(sub, end));
+    break;
+  case SLC__START_NEWEST:
+    set_next(sub, end);
+    break;
   }
+  tell_of_jump(sub);
+}
+
+void slc__sub_start_at(struct slc__sub *sub, uint64_t ordinal) {
+  if (ordinal <= sub->next) return;
+  if (ordinal > sub->claim) sub->claim = ordinal;
+  set_next(sub, ordinal);
   tell_of_jump(sub);
 }
 
 /* ---- holding ---- */
 
-static uint32_t find_unused_hold(struct slc__sub *sub) {
-  uint32_t hold = sub->free_hold;
-  while (atomic_load_explicit(hold_at(sub, hold), memory_order_relaxed) != 0) {
-    hold = hold + 1 == sub->max_holds ? 0 : hold + 1;
-    if (hold == sub->free_hold) break;
-  }
-  return hold;
-}
-
-static void unhold(struct slc__sub *sub, uint32_t hold) {
-  atomic_store_explicit(hold_at(sub, hold), 0, memory_order_release);
-}
-
 /* By the announcement: held when seq is still the same after the hold was stored.  Pairs with settle() in publish.c. */
 static bool hold_announced(struct slc__sub *sub, uint32_t slot, uint32_t hold) {
   const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, slot);
   if (atomic_load_explicit(&prefix->seq, memory_order_acquire) != sub->next + 1) return false;
-  atomic_store_explicit(hold_at(sub, hold), slot + 1, memory_order_seq_cst);
+  atomic_store_explicit(slc__hold_at(sub, hold), slot + 1, memory_order_seq_cst);
   if (atomic_load_explicit(&prefix->seq, memory_order_seq_cst) == sub->next + 1) return true;
-  unhold(sub, hold);
-  return false;
-}
-
-/* By the log word: the same with the word. */
-static bool hold_logged(struct slc__sub *sub, uint64_t n, uint64_t word, uint32_t hold) {
-  atomic_store_explicit(hold_at(sub, hold), slc__log_slot(word) + 1, memory_order_seq_cst);
-  if (log_word(sub, n, memory_order_seq_cst) == word) return true;
-  unhold(sub, hold);
+  slc__hold_clear(sub, hold);
   return false;
 }
 
 /* ---- what was held ---- */
 
-static void count_dropped(struct slc__sub *sub, uint64_t ordinals) {
-  sub->dropped += ordinals;
-  atomic_store_explicit(&sub->line->dropped, sub->dropped, memory_order_relaxed);
+static void tell_gap(struct slc__sub *sub) {
+  uint64_t first = sub->gap_first, count = sub->gap_end - first;
+  sub->gap_first = sub->gap_end = 0;
+  if (count > 0 && sub->on_drop != NULL) sub->on_drop(sub->drop_ctx, first, count);
 }
 
-/* Reads the prefix of a held slot, checks it, and goes on to the next ordinal.  A prefix that can't be is skipped. */
+/* Ordinals first .. end - 1 are lost.  A gap that is found in pieces, because it grows meanwhile, is told as one. */
+static void count_dropped(struct slc__sub *sub, uint64_t first, uint64_t end) {
+  if (first < sub->claim) first = sub->claim;
+  if (first >= end || sub->ignore_drops) return;
+  sub->dropped += end - first;
+  atomic_store_explicit(&sub->line->dropped, sub->dropped, memory_order_relaxed);
+  if (sub->gap_end != first) {
+    tell_gap(sub);
+    sub->gap_first = first;
+  }
+  sub->gap_end = end;
+}
+
+/* The message wanted next is there and can't be. */
+static int pass_corrupt(struct slc__sub *sub, uint64_t n) {
+  if (sub->claim > n) sub->claim = n;
+  count_dropped(sub, n, n + 1);
+  set_next(sub, n + 1);
+  tell_gap(sub);
+  return SLC_CORRUPT;
+}
+
+/* The message wanted next is there and not for this subscriber. */
+static int pass_hidden(struct slc__sub *sub, uint64_t n, uint32_t hold) {
+  slc__hold_clear(sub, hold);
+  set_next(sub, n + 1);
+  tell_of_jump(sub);
+  return HIDDEN;
+}
+
+/* Goes on to the next ordinal with what is in the held slot of this one: takes it, or passes it over (HIDDEN, or
+ * SLC_CORRUPT). */
 static int accept(struct slc__sub *sub, uint64_t n, uint32_t slot, uint32_t hold, struct slc__taken *ret) {
   const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, slot);
-  uint64_t size = atomic_load_explicit(&prefix->size, memory_order_relaxed);
-  uint32_t flags = atomic_load_explicit(&prefix->flags, memory_order_relaxed);
   uint32_t next = atomic_load_explicit(&prefix->next, memory_order_relaxed);
-  bool in_prefix = (flags & SLC__FLAG_INLINE) != 0;
-  uint64_t capacity = in_prefix ? sub->buffers.inline_max : sub->control.geometry.slot_size;
-  sub->started = true;
   sub->guess = next <= sub->control.geometry.slots ? next : 0;
-  if (__builtin_expect(size == 0 || size > capacity, 0)) {
-    unhold(sub, hold);
-    count_dropped(sub, 1);
-    set_next(sub, n + 1);
-    return SLC_CORRUPT;
-  }
-  ret->ordinal = n;
-  ret->timestamp = atomic_load_explicit(&prefix->timestamp, memory_order_relaxed);
-  ret->size = size;
-  ret->payload = in_prefix ? prefix->inline_payload : (const uint8_t *)prefix + sub->buffers.payload_offset;
-  ret->extra = (const uint8_t *)prefix + SLC__PAYLOAD_OFFSET;
-  ret->publisher = flags >> 16;
-  ret->flags = flags & 0xffff;
-  ret->hold = hold;
-  sub->held++;
-  sub->free_hold = hold + 1 == sub->max_holds ? 0 : hold + 1;
+  if (__builtin_expect(slc__held_is_hidden(sub, slot), 0)) return pass_hidden(sub, n, hold);
+  sub->started = true;
+  if (__builtin_expect(slc__held_read(sub, n, slot, hold, ret) != SLC_OK, 0)) return pass_corrupt(sub, n);
+  if (sub->claim > n) sub->claim = n + 1;
   atomic_store_explicit(&sub->line->received, atomic_load_explicit(&sub->line->received, memory_order_relaxed) + 1,
                         memory_order_relaxed);
   set_next(sub, n + 1);
@@ -166,24 +183,25 @@ static int accept(struct slc__sub *sub, uint64_t n, uint32_t slot, uint32_t hold
  * existed. */
 static void skip_gone(struct slc__sub *sub) {
   uint64_t n = sub->next;
-  uint64_t head = hint(&sub->control.page->head), tail = hint(&sub->control.page->tail);
+  uint64_t head = slc__hint(&sub->control.page->head), tail = slc__hint(&sub->control.page->tail);
   uint64_t target = head > n ? head : n + 1;
   if (sub->started && tail > target) target += (tail - target) / 4;
-  if (slc__presence(&sub->control, log_word(sub, target - 1, memory_order_acquire), target - 1) == SLC__ABSENT) {
+  if (slc__presence(&sub->control, slc__sub_log_word(sub, target - 1, memory_order_acquire), target - 1) ==
+      SLC__ABSENT) {
     target = n + 1;
   }
-  /* Until its first message a subscriber has no claim to any: its start was a wish. */
-  if (sub->started) count_dropped(sub, target - n);
+  count_dropped(sub, n, target);
   sub->guess = 0;
   set_next(sub, target);
 }
 
 /* ---- take ---- */
 
-static int take_logged(struct slc__sub *sub, uint32_t hold, struct slc__taken *ret) {
+static int find_logged(struct slc__sub *sub, uint32_t hold, struct slc__taken *ret) {
   for (uint64_t steps = slc__steps_max(&sub->control); steps > 0; steps--) {
     uint64_t n = sub->next;
-    uint64_t word = log_word(sub, n, memory_order_acquire);
+    uint64_t word = slc__sub_log_word(sub, n, memory_order_acquire);
+    uint32_t slot = slc__log_slot(word);
     switch (slc__presence(&sub->control, word, n)) {
     case SLC__ABSENT:
       return SLC_EMPTY;
@@ -191,16 +209,20 @@ static int take_logged(struct slc__sub *sub, uint32_t hold, struct slc__taken *r
       skip_gone(sub);
       break;
     case SLC__PRESENT:
-      if (slc__log_slot(word) >= sub->control.geometry.slots) {
-        count_dropped(sub, 1);
-        set_next(sub, n + 1);
-        return SLC_CORRUPT;
-      }
-      if (hold_logged(sub, n, word, hold)) return accept(sub, n, slc__log_slot(word), hold, ret);
+      if (slot >= sub->control.geometry.slots) return pass_corrupt(sub, n);
+      if (!slc__hold_logged(sub, n, word, hold)) break;
+      int status = accept(sub, n, slot, hold, ret);
+      if (status != HIDDEN) return status;
       break;
     }
   }
   return SLC_CORRUPT;
+}
+
+static int take_logged(struct slc__sub *sub, uint32_t hold, struct slc__taken *ret) {
+  int status = find_logged(sub, hold, ret);
+  if (sub->gap_end != 0) tell_gap(sub);
+  return status;
 }
 
 static int no_hold_left(const struct slc__sub *sub) {
@@ -209,22 +231,86 @@ static int no_hold_left(const struct slc__sub *sub) {
 
 int slc__sub_take(struct slc__sub *sub, struct slc__taken *ret) {
   if (__builtin_expect(sub->held == sub->max_holds, 0)) return no_hold_left(sub);
-  uint32_t hold = find_unused_hold(sub);
+  uint32_t hold = slc__hold_unused(sub);
   uint32_t guess = sub->guess;
-  if (guess != 0 && hold_announced(sub, guess - 1, hold)) return accept(sub, sub->next, guess - 1, hold, ret);
+  if (guess != 0 && hold_announced(sub, guess - 1, hold)) {
+    int status = accept(sub, sub->next, guess - 1, hold, ret);
+    if (__builtin_expect(status != HIDDEN, 1)) return status;
+  }
   return take_logged(sub, hold, ret);
 }
 
+/* ---- take many ---- */
+
+/* Names the slots of as many messages as are there, from the next on, in holds that count for nothing yet.  Each
+ * candidate's log word is kept in `size`. */
+static size_t name_candidates(struct slc__sub *sub, struct slc__taken *ret, size_t max) {
+  size_t count = 0;
+  for (uint64_t n = sub->next; count < max; n++, count++) {
+    uint64_t word = slc__sub_log_word(sub, n, memory_order_acquire);
+    uint32_t slot = slc__log_slot(word);
+    if (slc__presence(&sub->control, word, n) != SLC__PRESENT || slot >= sub->control.geometry.slots) break;
+    uint32_t hold = slc__hold_unused(sub);
+    atomic_store_explicit(slc__hold_at(sub, hold), slot + 1, memory_order_relaxed);
+    __builtin_prefetch(slc__buffers_prefix(&sub->buffers, slot));
+    sub->free_hold = hold + 1 == sub->max_holds ? 0 : hold + 1;
+    ret[count] = (struct slc__taken){.ordinal = n, .size = word, .slot = slot, .hold = hold};
+  }
+  return count;
+}
+
+/* Those whose log word is still the same are held; the others are given up, and the ordinals lost before one that is
+ * taken count as dropped.  What is lost at the end is for the next take to find. */
+static size_t accept_candidates(struct slc__sub *sub, struct slc__taken *ret, size_t candidates) {
+  size_t count = 0;
+  for (size_t i = 0; i < candidates; i++) {
+    const struct slc__taken candidate = ret[i];
+    if (slc__sub_log_word(sub, candidate.ordinal, memory_order_seq_cst) != candidate.size) {
+      slc__hold_clear(sub, candidate.hold);
+      continue;
+    }
+    count_dropped(sub, sub->next, candidate.ordinal);
+    if (accept(sub, candidate.ordinal, candidate.slot, candidate.hold, &ret[count]) == SLC_OK) count++;
+  }
+  if (sub->gap_end != 0) tell_gap(sub);
+  return count;
+}
+
+/* One fence between all holds and all second looks: it pairs with that of settle() in publish.c just as the seq_cst
+ * store of a single hold does.  Either our look sees the eviction, or the publisher's scan sees the hold. */
+int slc__sub_take_many(struct slc__sub *sub, struct slc__taken *ret, size_t max, size_t *ret_count) {
+  uint32_t room = sub->max_holds - sub->held;
+  if (room == 0) return no_hold_left(sub);
+  size_t count = 0, candidates = name_candidates(sub, ret, max < room ? max : room);
+  if (candidates > 0) {
+    atomic_thread_fence(memory_order_seq_cst);
+    count = accept_candidates(sub, ret, candidates);
+  }
+  if (count == 0) { /* nothing there, or all gone, damaged or hidden: the ordinary way goes on and says what it is */
+    int status = slc__sub_take(sub, ret);
+    if (status != SLC_OK) return status;
+    count = 1;
+  }
+  *ret_count = count;
+  return SLC_OK;
+}
+
+/* ---- take the newest ---- */
+
 int slc__sub_take_newest(struct slc__sub *sub, struct slc__taken *ret) {
   if (sub->held == sub->max_holds) return no_hold_left(sub);
-  uint32_t hold = find_unused_hold(sub);
-  uint64_t first = sub->next, tail = hint(&sub->control.page->tail);
+  uint32_t hold = slc__hold_unused(sub);
+  uint64_t first = sub->next, tail = slc__hint(&sub->control.page->tail);
   uint64_t end = first_absent(sub, tail > first ? tail : first);
   for (uint64_t n = end; n-- > first;) {
-    uint64_t word = log_word(sub, n, memory_order_acquire);
+    uint64_t word = slc__sub_log_word(sub, n, memory_order_acquire);
     if (slc__presence(&sub->control, word, n) != SLC__PRESENT) break;
     uint32_t slot = slc__log_slot(word);
-    if (slot >= sub->control.geometry.slots || !hold_logged(sub, n, word, hold)) continue;
+    if (slot >= sub->control.geometry.slots || !slc__hold_logged(sub, n, word, hold)) continue;
+    if (slc__held_is_hidden(sub, slot)) {
+      slc__hold_clear(sub, hold);
+      continue;
+    }
     int status = accept(sub, n, slot, hold, ret);
     if (n > first) tell_of_jump(sub);
     return status;
@@ -233,13 +319,14 @@ int slc__sub_take_newest(struct slc__sub *sub, struct slc__taken *ret) {
 }
 
 int slc__sub_release(struct slc__sub *sub, uint32_t hold) {
-  if (hold >= sub->max_holds || atomic_load_explicit(hold_at(sub, hold), memory_order_relaxed) == 0) return SLC_STALE;
+  if (hold >= sub->max_holds || atomic_load_explicit(slc__hold_at(sub, hold), memory_order_relaxed) == 0)
+    return SLC_STALE;
   if (sub->ring_on_release) {
     /* seq_cst on both sides: with release alone both missed each other 8,008 times of 2,000,000. */
-    atomic_store_explicit(hold_at(sub, hold), 0, memory_order_seq_cst);
+    atomic_store_explicit(slc__hold_at(sub, hold), 0, memory_order_seq_cst);
     tell_publishers(sub);
   } else {
-    unhold(sub, hold);
+    slc__hold_clear(sub, hold);
   }
   sub->held--;
   return SLC_OK;
@@ -248,7 +335,7 @@ int slc__sub_release(struct slc__sub *sub, uint32_t hold) {
 /* ---- waiting ---- */
 
 bool slc__sub_ready(const struct slc__sub *sub) {
-  uint64_t word = log_word(sub, sub->next, memory_order_seq_cst);
+  uint64_t word = slc__sub_log_word(sub, sub->next, memory_order_seq_cst);
   return slc__presence(&sub->control, word, sub->next) != SLC__ABSENT;
 }
 
@@ -306,6 +393,6 @@ bool slc__sub_arm(struct slc__sub *sub) {
 }
 
 uint64_t slc__sub_lag(const struct slc__sub *sub) {
-  uint64_t tail = hint(&sub->control.page->tail);
+  uint64_t tail = slc__hint(&sub->control.page->tail);
   return tail > sub->next ? tail - sub->next : 0;
 }

@@ -29,7 +29,7 @@ struct world {
   bool is_holding;
   uint32_t live_line, victim_line;
   uint64_t helper_sent;
-  uint64_t received, first;         /* by the live subscriber: messages, and the ordinal of the first */
+  uint64_t received;                /* messages, by the live subscriber */
   uint64_t expected[WORLD_IDS + 1]; /* of each publisher: the smallest sequence number that may come */
 };
 

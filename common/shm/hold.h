@@ -1,0 +1,78 @@
+/* Holding one message: what take.c and find.c share.  Private to the two.  Thread: the subscriber's. */
+#ifndef SLC__SHM_HOLD_H
+#define SLC__SHM_HOLD_H
+
+#include "shm/slotlog.h"
+#include "shm/words.h"
+#include "slotcast/status.h"
+
+static inline _Atomic uint32_t *slc__hold_at(const struct slc__sub *sub, uint32_t hold) {
+  return &sub->line[hold / SLC__LINE_HOLDS].holds[hold % SLC__LINE_HOLDS];
+}
+
+static inline uint64_t slc__sub_log_word(const struct slc__sub *sub, uint64_t n, memory_order order) {
+  return atomic_load_explicit(slc__log_at(&sub->control, n), order);
+}
+
+/* Head or tail; what can't be an ordinal counts for nothing. */
+static inline uint64_t slc__hint(const _Atomic uint64_t *word) {
+  uint64_t value = atomic_load_explicit(word, memory_order_acquire);
+  return value <= SLC__ORDINAL_MAX ? value : 0;
+}
+
+/* Only while held < max_holds. */
+static inline uint32_t slc__hold_unused(const struct slc__sub *sub) {
+  uint32_t hold = sub->free_hold;
+  while (atomic_load_explicit(slc__hold_at(sub, hold), memory_order_relaxed) != 0) {
+    hold = hold + 1 == sub->max_holds ? 0 : hold + 1;
+    if (hold == sub->free_hold) break;
+  }
+  return hold;
+}
+
+static inline void slc__hold_clear(const struct slc__sub *sub, uint32_t hold) {
+  atomic_store_explicit(slc__hold_at(sub, hold), 0, memory_order_release); /* pairs with strike_held() */
+}
+
+/* By the log word, whose slot was checked: held when it is still the same after the hold was stored.  Pairs with
+ * settle() in publish.c. */
+static inline bool slc__hold_logged(const struct slc__sub *sub, uint64_t n, uint64_t word, uint32_t hold) {
+  atomic_store_explicit(slc__hold_at(sub, hold), slc__log_slot(word) + 1, memory_order_seq_cst);
+  if (slc__sub_log_word(sub, n, memory_order_seq_cst) == word) return true;
+  slc__hold_clear(sub, hold);
+  return false;
+}
+
+/* Whether a slot that is held has a message that this subscriber does not want to see. */
+static inline bool slc__held_is_hidden(const struct slc__sub *sub, uint32_t slot) {
+  const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, slot);
+  return (atomic_load_explicit(&prefix->flags, memory_order_relaxed) & sub->hidden_flags) != 0;
+}
+
+/* What lies in a held slot, checked; the hold is then in use.  SLC_CORRUPT: it can't be, and the hold is cleared. */
+static inline int slc__held_read(struct slc__sub *sub, uint64_t n, uint32_t slot, uint32_t hold,
+                                 struct slc__taken *ret) {
+  const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, slot);
+  uint64_t size = atomic_load_explicit(&prefix->size, memory_order_relaxed);
+  uint32_t flags = atomic_load_explicit(&prefix->flags, memory_order_relaxed);
+  bool in_prefix = (flags & SLC__FLAG_INLINE) != 0;
+  uint64_t capacity = in_prefix ? sub->buffers.inline_max : sub->control.geometry.slot_size;
+  if (__builtin_expect(size == 0 || size > capacity, 0)) {
+    slc__hold_clear(sub, hold);
+    return SLC_CORRUPT;
+  }
+  ret->ordinal = n;
+  ret->timestamp = atomic_load_explicit(&prefix->timestamp, memory_order_relaxed);
+  ret->size = size;
+  ret->payload = in_prefix ? prefix->inline_payload : (const uint8_t *)prefix + sub->buffers.payload_offset;
+  ret->extra = (const uint8_t *)prefix + SLC__PAYLOAD_OFFSET;
+  ret->publisher = flags >> 16;
+  ret->flags = flags & 0xffff;
+  ret->slot = slot;
+  ret->hold = hold;
+  sub->held++;
+  sub->free_hold = hold + 1 == sub->max_holds ? 0 : hold + 1;
+  return SLC_OK;
+}
+
+#endif
