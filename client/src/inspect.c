@@ -39,6 +39,13 @@ static int channel_fill(slc_channel_info *channel, const Slotcast__ChannelSummar
       .subscribers = summary->subscribers,
       .messages = summary->messages,
       .memory = summary->memory,
+      .is_persistent = summary->persistent,
+      .is_lingering = summary->lingering,
+      .is_fixed_size = summary->fixed_size,
+      .max_subscribers = summary->max_subscribers,
+      .max_loans = summary->max_loans,
+      .max_holds = summary->max_holds,
+      .linger_ns = (int64_t)summary->linger_ns,
   };
   if (summary->geometry != NULL) {
     channel->is_shaped = 1;
@@ -46,6 +53,10 @@ static int channel_fill(slc_channel_info *channel, const Slotcast__ChannelSummar
     channel->slots = summary->geometry->slots;
     channel->max_publishers = summary->geometry->max_publishers;
     channel->slot_size = summary->geometry->slot_size;
+    channel->keep_last = summary->geometry->keep_last;
+    channel->metadata_size = summary->geometry->metadata_size;
+    channel->checksum = (int)summary->geometry->checksum;
+    channel->checksum_size = summary->geometry->checksum_size;
   }
   return channel->name != NULL && channel->type != NULL ? 0 : no_memory();
 }

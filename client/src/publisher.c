@@ -157,6 +157,13 @@ static int request_open(slc_publisher *publisher, const char *channel, const slc
   body.max_loans = options->max_loans;
   body.max_publishers = options->max_publishers;
   body.reliable = options->reliable != 0;
+  body.fixed_size = options->fixed_size != 0;
+  body.keep_last = options->keep_last;
+  body.metadata_size = options->metadata_size;
+  body.checksum = (uint32_t)options->checksum;
+  body.checksum_size = options->checksum_size;
+  body.max_subscribers = options->max_subscribers;
+  body.linger_ns = (uint64_t)options->linger_ns;
   Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
   message.body_case = SLOTCAST__MESSAGE__BODY_OPEN_PUBLISHER;
   message.open_publisher = &body;
@@ -205,6 +212,8 @@ int slc_publisher_open(slc_client *client, const char *channel, const slc_publis
   slc_publisher_options chosen = SLC_PUBLISHER_OPTIONS_INIT;
   int status = slc__settings_copy(&chosen, sizeof chosen, options);
   if (status == 0) status = slc__channel_name_check(channel);
+  if (status == 0 && chosen.linger_ns < 0)
+    status = slc__fail(SLC_INVALID, "a channel cannot linger for less than 0 ns");
   if (status != 0) return status;
   slc_publisher *publisher = calloc(1, sizeof *publisher);
   if (publisher == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for a publisher");

@@ -88,6 +88,8 @@ void broker_close(struct broker *broker) {
   uv_close((uv_handle_t *)&broker->listener, NULL);
   slc__net_unlisten(broker->options.socket, &broker->listen_fd, &broker->lock_fd);
   slc__fd_close(&broker->reserve_fd);
+  broker->is_closing = true;
   process_forget_all(broker);
+  channel_forget_all(broker);
   end_session(broker);
 }

@@ -48,6 +48,7 @@ struct account {
   LIST_ENTRY(account) link;
   uid_t uid;
   uint32_t references;
+  bool is_unlimited; /* the broker's own */
   struct limits used;
 };
 
@@ -112,6 +113,13 @@ struct channel {
   uint8_t *publisher_ids; /* 1: in use; by id */
   uint32_t publishers, subscribers;
   LIST_HEAD(, user) users;
+  /* What the first who said it has settled (life.c); 0: nobody has, there is no limit. */
+  bool is_fixed; /* does not grow */
+  uint32_t max_subscribers;
+  uint32_t max_loans, max_holds; /* of all its publishers, of all its subscribers together */
+  uint64_t linger_ns;
+  bool is_persistent;       /* stays without users until it is removed */
+  struct lingering *linger; /* NULL: it has users, or stays without */
 };
 
 struct user {
@@ -146,6 +154,7 @@ struct broker {
   int listen_fd, lock_fd, reserve_fd;
   uv_poll_t listener;
   void *channels; /* tsearch tree by name */
+  bool is_closing;
   uint64_t last_user;
   LIST_HEAD(, process) processes;
   LIST_HEAD(, account) accounts;
@@ -208,6 +217,10 @@ void channel_for_each(struct broker *broker, void (*visit)(struct channel *chann
 void channel_ring_all(const struct channel *channel);
 int channel_check_type(const struct channel *channel, const char *type);
 void channel_adopt_type(struct channel *channel, const char *type);
+/* "; publisher NAME (pid .., client) has N" for each of those, the first few of them. */
+enum channel_users { ALL_USERS, PUBLISHERS, SUBSCRIBERS };
+enum { WHO_TEXT_MAX = 2048 };
+void channel_name_users(const struct channel *channel, enum channel_users which, char text[WHO_TEXT_MAX]);
 /* Slots promised to the channel's users. */
 uint64_t channel_budget(const struct channel *channel);
 /* The batch of one more publisher: what is good for so many slots, but at most a quarter of what is not promised, so
@@ -233,6 +246,34 @@ int subscriber_join(struct client *client, const Slotcast__OpenSubscriber *reque
 void user_leave(struct user *user);
 /* Its record goes; what it has in shared memory is not touched. */
 void user_forget(struct user *user);
+
+/* The channel takes the shape that is asked for, or has it already: SLC_INCOMPATIBLE.  Room for `promised` more slots:
+ * SLC_NO_BUDGET.  Those who waited for a shape have their lines then, and are told by channel_attach_waiting.
+ * *ret_is_first: it had none; channel_take_back undoes that. */
+int channel_agree_shape(struct broker *broker, struct channel *channel, const Slotcast__OpenPublisher *request,
+                        uint32_t max_loans, uint64_t promised, bool *ret_is_first);
+void channel_attach_waiting(struct channel *channel);
+void channel_take_back(struct channel *channel);
+
+/* ---- life.c ---- */
+
+/* Found, or made for this account. */
+int channel_obtain(struct broker *broker, struct account *account, const char *name, struct channel **ret_channel);
+/* Goes, lingers or stays: what is to be done with a channel that may have no users any more. */
+void channel_release(struct broker *broker, struct channel *channel);
+/* A user has come: it lingers no more. */
+void channel_revive(struct channel *channel);
+int channel_create(struct client *client, const Slotcast__CreateChannel *request);
+int channel_remove(struct client *client, const Slotcast__RemoveChannel *request);
+/* At the end of the broker: those that stay without users. */
+void channel_forget_all(struct broker *broker);
+/* What a publisher or whoever creates it asks for beside its shape, against what has been settled.  SLC_INCOMPATIBLE,
+ * SLC_LIMIT. */
+int channel_check_terms(const struct channel *channel, const Slotcast__OpenPublisher *request);
+void channel_adopt_terms(struct channel *channel, const Slotcast__OpenPublisher *request);
+/* Room for one more; SLC_LIMIT, saying who is there. */
+int channel_check_loans(const struct channel *channel, uint32_t max_loans);
+int channel_check_subscriber(const struct channel *channel, uint32_t max_holds);
 
 /* ---- outgoing.c ---- */
 

@@ -9,7 +9,6 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "broker/broker.h"
-#include "proto/codec.h"
 
 /* ---- finding ---- */
 
@@ -41,8 +40,7 @@ void channel_for_each(struct broker *broker, void (*visit)(struct channel *chann
 /* ---- making and freeing ---- */
 
 int channel_make(struct broker *broker, struct account *account, const char *name, struct channel **ret_channel) {
-  int status = slc__channel_name_check(name);
-  if (status == SLC_OK) status = charge(broker, account, LIMIT_channels, 1);
+  int status = charge(broker, account, LIMIT_channels, 1);
   if (status != SLC_OK) return status;
   struct channel *channel = calloc(1, sizeof *channel);
   if (channel != NULL) {
@@ -92,7 +90,7 @@ void channel_free(struct broker *broker, struct channel *channel) {
   channel_unshape(channel);
   discharge(channel->account, LIMIT_channels, 1);
   account_unref(channel->account);
-  slc__log(SLC__LOG_DEBUG, "channel %s has gone with its last user", channel->name);
+  slc__log(SLC__LOG_DEBUG, "channel %s has gone", channel->name);
   free(channel->name);
   free(channel->type);
   free(channel);
@@ -161,7 +159,7 @@ static uint64_t share_of(const struct user *user) {
 }
 
 uint64_t channel_budget(const struct channel *channel) {
-  uint64_t sum = 0;
+  uint64_t sum = channel->is_shaped ? channel->geometry.keep_last : 0;
   const struct user *user;
   LIST_FOREACH(user, &channel->users, of_channel) sum += share_of(user);
   return sum;
@@ -175,11 +173,24 @@ uint32_t channel_batch(const struct channel *channel, uint32_t slots, uint32_t m
   return quarter > PUBLISHER_BATCH_MIN ? (uint32_t)quarter : PUBLISHER_BATCH_MIN;
 }
 
-static void append_user(char *text, size_t size, const struct user *user) {
+static void append_user(char text[WHO_TEXT_MAX], const struct user *user) {
   size_t length = strlen(text);
-  snprintf(text + length, size - length, "; %s %s (pid %d, %s) has %llu",
+  snprintf(text + length, WHO_TEXT_MAX - length, "; %s %s (pid %d, %s) has %llu",
            user->is_publisher ? "publisher" : "subscriber", user->process->peer.program, (int)user->process->peer.pid,
            user->name, (unsigned long long)share_of(user));
+}
+
+void channel_name_users(const struct channel *channel, enum channel_users which, char text[WHO_TEXT_MAX]) {
+  enum { NAMED_MAX = 4 };
+  int named = 0;
+  const struct user *user;
+  text[0] = '\0';
+  LIST_FOREACH(user, &channel->users, of_channel) {
+    if (which != ALL_USERS && user->is_publisher != (which == PUBLISHERS)) continue;
+    if (named++ < NAMED_MAX) append_user(text, user);
+  }
+  size_t length = strlen(text);
+  if (named > NAMED_MAX) snprintf(text + length, WHO_TEXT_MAX - length, "; and %d more", named - NAMED_MAX);
 }
 
 static uint32_t slots_that_would_do(const struct channel *channel, uint64_t more) {
@@ -189,19 +200,10 @@ static uint32_t slots_that_would_do(const struct channel *channel, uint64_t more
 }
 
 int channel_check_budget(const struct channel *channel, uint32_t slots, uint64_t more) {
-  enum { NAMED_MAX = 4 };
   uint64_t used = channel_budget(channel);
   if (used + more <= slots - 1) return SLC_OK;
-  char who[2048] = "";
-  int named = 0;
-  const struct user *user;
-  LIST_FOREACH(user, &channel->users, of_channel) {
-    if (named++ < NAMED_MAX) append_user(who, sizeof who, user);
-  }
-  if (named > NAMED_MAX) {
-    size_t length = strlen(who);
-    snprintf(who + length, sizeof who - length, "; and %d more", named - NAMED_MAX);
-  }
+  char who[WHO_TEXT_MAX];
+  channel_name_users(channel, ALL_USERS, who);
   return slc__fail(SLC_NO_BUDGET,
                    "the channel %s has %u slots, of which %llu are promised and one stays; %llu more do not fit: make "
                    "it with %u slots%s",

@@ -35,6 +35,13 @@ static void summarize(const struct channel *channel, Slotcast__ChannelSummary *s
   summary->subscribers = channel->subscribers;
   summary->messages = tail_of(channel);
   summary->memory = channel->memory;
+  summary->persistent = channel->is_persistent;
+  summary->lingering = channel->linger != NULL;
+  summary->fixed_size = channel->is_fixed;
+  summary->max_subscribers = channel->max_subscribers;
+  summary->max_loans = channel->max_loans;
+  summary->max_holds = channel->max_holds;
+  summary->linger_ns = channel->linger_ns;
   if (!channel->is_shaped) return;
   geometry_to_message(&channel->geometry, geometry);
   summary->geometry = geometry;

@@ -57,7 +57,7 @@ void account_unref(struct account *account) {
 int charge(struct broker *broker, struct account *account, enum limit_kind kind, uint64_t amount) {
   uint64_t limit = *limit_field(&broker->options.limits, kind);
   uint64_t *used = limit_field(&account->used, kind);
-  if (amount > limit || *used > limit - amount)
+  if (!account->is_unlimited && (amount > limit || *used > limit - amount))
     return slc__fail(SLC_LIMIT,
                      "user %u has %llu %s and wants %llu more; the broker allows each user %llu: close some, or start "
                      "slotcastd with a larger --%s",

@@ -167,6 +167,19 @@ static int handle_set_doorbell(struct client *client, uint64_t serial, const Slo
   return answer_done(client, serial);
 }
 
+/* ---- channels ---- */
+
+static int handle_create_channel(struct client *client, uint64_t serial, const Slotcast__CreateChannel *request) {
+  if (request->shape == NULL) return slc__fail(SLC_PROTOCOL, "it wants a channel of which it does not say the name");
+  int status = channel_create(client, request);
+  return status == SLC_OK ? answer_done(client, serial) : answer_refusal(client, serial, status);
+}
+
+static int handle_remove_channel(struct client *client, uint64_t serial, const Slotcast__RemoveChannel *request) {
+  int status = channel_remove(client, request);
+  return status == SLC_OK ? answer_done(client, serial) : answer_refusal(client, serial, status);
+}
+
 /* ---- all ---- */
 
 int request_handle(struct client *client, const Slotcast__Message *message, struct slc__fds *fds) {
@@ -186,6 +199,10 @@ int request_handle(struct client *client, const Slotcast__Message *message, stru
     return handle_set_doorbell(client, serial, message, fds);
   case SLOTCAST__MESSAGE__BODY_CLOSE_USER:
     return handle_close_user(client, serial, message->close_user);
+  case SLOTCAST__MESSAGE__BODY_CREATE_CHANNEL:
+    return handle_create_channel(client, serial, message->create_channel);
+  case SLOTCAST__MESSAGE__BODY_REMOVE_CHANNEL:
+    return handle_remove_channel(client, serial, message->remove_channel);
   case SLOTCAST__MESSAGE__BODY_LIST_CHANNELS:
     return send_channel_list(client, serial, message->list_channels);
   case SLOTCAST__MESSAGE__BODY_INSPECT_CHANNEL: {

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "broker/broker.h"
+#include "proto/codec.h"
 
 enum {
   DEFAULT_SLOTS = 64,
@@ -33,16 +34,11 @@ static int user_make(struct client *client, struct channel *channel, struct user
   user->client = client;
   user->doorbell = -1;
   snprintf(user->name, sizeof user->name, "%s", client->name);
+  channel_revive(channel);
   LIST_INSERT_HEAD(&channel->users, user, of_channel);
   LIST_INSERT_HEAD(&client->process->users, user, of_process);
   *ret_user = user;
   return SLC_OK;
-}
-
-static int find_or_make_channel(struct client *client, const char *name, struct channel **ret_channel) {
-  *ret_channel = channel_find(client->broker, name);
-  if (*ret_channel != NULL) return SLC_OK;
-  return channel_make(client->broker, client->process->account, name, ret_channel);
 }
 
 static void set_counts(const struct channel *channel) {
@@ -52,11 +48,7 @@ static void set_counts(const struct channel *channel) {
   atomic_store_explicit(&page->subscribers, channel->subscribers, memory_order_seq_cst);
 }
 
-static void free_if_unused(struct broker *broker, struct channel *channel) {
-  if (LIST_EMPTY(&channel->users)) channel_free(broker, channel);
-}
-
-/* ---- publishers ---- */
+/* ---- shape ---- */
 
 static const struct user *find_reliable_subscriber(const struct channel *channel) {
   const struct user *user;
@@ -66,13 +58,20 @@ static const struct user *find_reliable_subscriber(const struct channel *channel
   return NULL;
 }
 
-/* The smallest power of two from the default on in which those who wait already and this one have room. */
-static uint32_t slots_for_waiting(const struct channel *channel, uint32_t max_loans) {
+/* The smallest power of two from the default on in which those who wait already and this one have room, beside what is
+ * to be kept. */
+static uint32_t slots_for_waiting(const struct channel *channel, uint32_t max_loans, uint32_t keep_last) {
   uint32_t slots = DEFAULT_SLOTS;
-  while (slots < SLC__SLOTS_MAX && channel_budget(channel) + max_loans + slc__geometry_batch(slots) > slots - 1) {
+  uint64_t promised = channel_budget(channel) + max_loans + keep_last;
+  while (slots < SLC__SLOTS_MAX && promised + slc__geometry_batch(slots) > slots - 1) {
     slots *= 2;
   }
   return slots;
+}
+
+/* That of CRC-32C goes without saying. */
+static uint32_t checksum_size(const Slotcast__OpenPublisher *request) {
+  return request->checksum == SLC__CHECKSUM_CRC32C ? sizeof(uint32_t) : request->checksum_size;
 }
 
 static int first_geometry(const struct channel *channel, const Slotcast__OpenPublisher *request, uint32_t max_loans,
@@ -82,20 +81,30 @@ static int first_geometry(const struct channel *channel, const Slotcast__OpenPub
     return slc__fail(SLC_INCOMPATIBLE,
                      "a reliable subscriber, %s (pid %d), waits on %s: publish reliably, or subscribe without",
                      reliable->process->peer.program, (int)reliable->process->peer.pid, channel->name);
-  uint32_t slots = request->slots != 0 ? request->slots : slots_for_waiting(channel, max_loans);
+  uint32_t slots = request->slots != 0 ? request->slots : slots_for_waiting(channel, max_loans, request->keep_last);
   *ret = (struct slc__geometry){
       .slots = slots,
       .log_size = slots <= SLC__SLOTS_MAX ? slc__geometry_log_size(slots) : 0,
       .max_publishers = request->max_publishers != 0 ? request->max_publishers : DEFAULT_PUBLISHERS,
       .reliable = request->reliable != 0,
       .slot_size = request->slot_size != 0 ? request->slot_size : DEFAULT_SLOT_SIZE,
+      .keep_last = request->keep_last,
+      .metadata_size = request->metadata_size,
+      .checksum = request->checksum,
+      .checksum_size = checksum_size(request),
   };
   if (slc__geometry_check(ret) == SLC_OK) return SLC_OK;
   return slc__fail(SLC_INVALID,
-                   "a channel has %d to %u slots of 1 to %llu bytes and 1 to %d publishers; asked for were %u, %llu "
+                   "a channel has %d to %u slots of 1 to %llu bytes and 1 to %d publishers, keeps at most slots - 3 "
+                   "messages, with up to %d bytes of metadata and %d of checksum; asked for were %u, %llu, %u, %u, %u "
                    "and %u",
-                   SLC__SLOTS_MIN, SLC__SLOTS_MAX, (unsigned long long)SLC__SLOT_SIZE_MAX, SLC__PUBLISHERS_MAX, slots,
-                   (unsigned long long)ret->slot_size, ret->max_publishers);
+                   SLC__SLOTS_MIN, SLC__SLOTS_MAX, (unsigned long long)SLC__SLOT_SIZE_MAX, SLC__PUBLISHERS_MAX,
+                   SLC__METADATA_MAX, SLC__CHECKSUM_MAX, slots, (unsigned long long)ret->slot_size, ret->max_publishers,
+                   ret->keep_last, ret->metadata_size, ret->checksum_size);
+}
+
+static bool is_same(uint32_t asked, uint32_t is) {
+  return asked == 0 || asked == is;
 }
 
 static int check_against_shape(const struct channel *channel, const Slotcast__OpenPublisher *request) {
@@ -109,7 +118,14 @@ static int check_against_shape(const struct channel *channel, const Slotcast__Op
                      "%u: ask for no more, or for 0 (as it is)",
                      channel->name, g->slots, (unsigned long long)g->slot_size, g->max_publishers, request->slots,
                      (unsigned long long)request->slot_size, request->max_publishers);
-  return SLC_OK;
+  if (is_same(request->keep_last, g->keep_last) && is_same(request->metadata_size, g->metadata_size) &&
+      is_same(request->checksum, g->checksum) && is_same(checksum_size(request), g->checksum_size))
+    return SLC_OK;
+  return slc__fail(SLC_INCOMPATIBLE,
+                   "the messages of %s have %u bytes of metadata and a checksum of kind %u with %u bytes, and it keeps "
+                   "the last %u; asked for were %u, %u, %u and %u: ask for the same, or for 0 (as it is)",
+                   channel->name, g->metadata_size, g->checksum, g->checksum_size, g->keep_last, request->metadata_size,
+                   request->checksum, checksum_size(request), request->keep_last);
 }
 
 static int take_publisher_id(struct channel *channel, struct user *user) {
@@ -119,8 +135,10 @@ static int take_publisher_id(struct channel *channel, struct user *user) {
     user->publisher_id = id;
     return SLC_OK;
   }
-  return slc__fail(SLC_LIMIT, "the channel %s has all of its %u publishers: close one, or make it with more",
-                   channel->name, channel->geometry.max_publishers);
+  char who[WHO_TEXT_MAX];
+  channel_name_users(channel, PUBLISHERS, who);
+  return slc__fail(SLC_LIMIT, "the channel %s has all of its %u publishers: close one, or make it with more%s",
+                   channel->name, channel->geometry.max_publishers, who);
 }
 
 /* Those who subscribed before there was a shape get their lines now; nothing has been published yet. */
@@ -134,7 +152,7 @@ static int admit_waiting(struct broker *broker, struct channel *channel) {
   return SLC_OK;
 }
 
-static void attach_waiting(struct channel *channel) {
+void channel_attach_waiting(struct channel *channel) {
   struct user *user;
   LIST_FOREACH(user, &channel->users, of_channel) {
     if (!user->is_publisher) attachment_push(user);
@@ -142,7 +160,7 @@ static void attach_waiting(struct channel *channel) {
 }
 
 /* Those who wait, wait again. */
-static void unshape(struct channel *channel) {
+void channel_take_back(struct channel *channel) {
   struct user *user;
   LIST_FOREACH(user, &channel->users, of_channel) user->table = NULL;
   channel_unshape(channel);
@@ -153,27 +171,42 @@ static int shape_channel(struct broker *broker, struct channel *channel, const s
   int status = channel_shape(broker, channel, geometry);
   if (status == SLC_OK) status = admit_waiting(broker, channel);
   if (status == SLC_OK) return SLC_OK;
-  unshape(channel);
+  channel_take_back(channel);
   return status;
 }
 
-static int publisher_admit(struct client *client, struct channel *channel, const Slotcast__OpenPublisher *request,
-                           struct user **ret_user) {
-  uint32_t max_loans = request->max_loans != 0 ? request->max_loans : 1;
+int channel_agree_shape(struct broker *broker, struct channel *channel, const Slotcast__OpenPublisher *request,
+                        uint32_t max_loans, uint64_t promised, bool *ret_is_first) {
   struct slc__geometry geometry = channel->geometry;
   bool is_first = !channel->is_shaped;
   int status = channel_check_type(channel, request->type);
   if (status == SLC_OK)
     status = is_first ? first_geometry(channel, request, max_loans, &geometry) : check_against_shape(channel, request);
+  if (status == SLC_OK) status = channel_check_terms(channel, request);
+  /* What an unshaped channel would keep is not in its budget yet. */
   if (status == SLC_OK)
-    status = channel_check_budget(channel, geometry.slots, (uint64_t)max_loans + PUBLISHER_BATCH_MIN);
-  if (status == SLC_OK && is_first) status = shape_channel(client->broker, channel, &geometry);
+    status = channel_check_budget(channel, geometry.slots, promised + (is_first ? geometry.keep_last : 0));
+  if (status == SLC_OK && is_first) status = shape_channel(broker, channel, &geometry);
+  *ret_is_first = is_first;
+  return status;
+}
+
+/* ---- publishers ---- */
+
+static int publisher_admit(struct client *client, struct channel *channel, const Slotcast__OpenPublisher *request,
+                           struct user **ret_user) {
+  uint32_t max_loans = request->max_loans != 0 ? request->max_loans : 1;
+  bool is_first;
+  int status = channel_check_loans(channel, max_loans);
+  if (status == SLC_OK)
+    status = channel_agree_shape(client->broker, channel, request, max_loans, (uint64_t)max_loans + PUBLISHER_BATCH_MIN,
+                                 &is_first);
   if (status != SLC_OK) return status;
-  uint32_t batch = channel_batch(channel, geometry.slots, max_loans);
+  uint32_t batch = channel_batch(channel, channel->geometry.slots, max_loans);
   struct user *user;
   status = user_make(client, channel, &user);
   if (status != SLC_OK) {
-    if (is_first) unshape(channel);
+    if (is_first) channel_take_back(channel);
     return status;
   }
   user->batch = batch;
@@ -186,27 +219,30 @@ static int publisher_admit(struct client *client, struct channel *channel, const
     return status;
   }
   channel_adopt_type(channel, request->type);
+  channel_adopt_terms(channel, request);
   channel->publishers++;
   user->is_counted = true;
   atomic_fetch_add_explicit(&channel->control.page->publishers_joined, 1, memory_order_seq_cst);
   set_counts(channel);
-  if (is_first) attach_waiting(channel);
+  if (is_first) channel_attach_waiting(channel);
   *ret_user = user;
   return SLC_OK;
 }
 
+/* A refusal may leave a channel without users, or may have freed it already. */
+static void release_unused(struct broker *broker, const char *name) {
+  struct channel *channel = channel_find(broker, name);
+  if (channel != NULL) channel_release(broker, channel);
+}
+
 int publisher_join(struct client *client, const Slotcast__OpenPublisher *request, struct user **ret_user) {
   struct channel *channel;
-  int status = find_or_make_channel(client, request->channel, &channel);
+  int status = slc__channel_name_check(request->channel); /* what is below .slotcast/ is ours to publish */
+  if (status == SLC_OK) status = channel_obtain(client->broker, client->process->account, request->channel, &channel);
   if (status != SLC_OK) return status;
-  /* A refusal may free the channel together with its last user, so an unused one is told from before. */
-  bool was_unused = LIST_EMPTY(&channel->users);
   status = publisher_admit(client, channel, request, ret_user);
-  if (status == SLC_OK) {
-    channel_ring_all(channel);
-  } else if (was_unused && channel_find(client->broker, request->channel) != NULL) {
-    free_if_unused(client->broker, channel);
-  }
+  if (status == SLC_OK) channel_ring_all(channel);
+  if (status != SLC_OK) release_unused(client->broker, request->channel);
   return status;
 }
 
@@ -228,6 +264,7 @@ static int subscriber_admit(struct client *client, struct channel *channel, cons
                             struct user **ret_user) {
   uint32_t holds = request->max_holds != 0 ? request->max_holds : DEFAULT_HOLDS;
   int status = check_subscription(channel, request, holds);
+  if (status == SLC_OK) status = channel_check_subscriber(channel, holds);
   struct user *user;
   if (status == SLC_OK) status = user_make(client, channel, &user);
   if (status != SLC_OK) return status;
@@ -249,25 +286,28 @@ static int subscriber_admit(struct client *client, struct channel *channel, cons
 
 int subscriber_join(struct client *client, const Slotcast__OpenSubscriber *request, struct user **ret_user) {
   struct channel *channel;
-  int status = find_or_make_channel(client, request->channel, &channel);
+  int status = channel_obtain(client->broker, client->process->account, request->channel, &channel);
   if (status != SLC_OK) return status;
-  bool was_unused = LIST_EMPTY(&channel->users);
   status = subscriber_admit(client, channel, request, ret_user);
-  if (status != SLC_OK && was_unused && channel_find(client->broker, request->channel) != NULL)
-    free_if_unused(client->broker, channel);
+  if (status != SLC_OK) release_unused(client->broker, request->channel);
   return status;
 }
 
 /* ---- leaving ---- */
 
-void user_forget(struct user *user) {
+/* It is no user of anything any more. */
+static void user_detach(struct user *user) {
   struct channel *channel = user->channel;
   if (user->is_counted) *(user->is_publisher ? &channel->publishers : &channel->subscribers) -= 1;
   slc__fd_close(&user->doorbell);
   LIST_REMOVE(user, of_channel);
   LIST_REMOVE(user, of_process);
   discharge(user->process->account, LIMIT_users, 1);
-  free_if_unused(user->process->broker, channel);
+}
+
+void user_forget(struct user *user) {
+  user_detach(user);
+  channel_release(user->process->broker, user->channel);
   free(user);
 }
 
@@ -285,9 +325,9 @@ void user_leave(struct user *user) {
   } else {
     table_dismiss(user);
   }
-  bool is_last = LIST_FIRST(&channel->users) == user && LIST_NEXT(user, of_channel) == NULL;
-  user_forget(user);
-  if (is_last) return; /* and the channel has gone with it */
+  user_detach(user);
   set_counts(channel);
   channel_ring_all(channel);
+  channel_release(user->process->broker, channel);
+  free(user);
 }

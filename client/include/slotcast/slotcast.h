@@ -279,6 +279,38 @@ typedef struct slc_subscriber_stats {
 /* Reads shared memory only.  SLC_INVALID, SLC_FORKED. */
 SLC_EXPORT int slc_subscriber_stats_get(slc_subscriber *subscriber, slc_subscriber_stats *ret_stats);
 
+/* ---- channels ---------------------------------------------------------------------------------------------------- */
+
+typedef struct slc_channel_options {
+  uint32_t size;
+  /* The shape, as a publisher's options have it; 0: as the channel is, or the default. */
+  uint32_t slots;
+  uint64_t slot_size; /* bytes */
+  uint32_t max_publishers;
+  uint32_t max_subscribers; /* 0: as it is, or as many as there is room for */
+  int reliable;             /* publishers have to ask for the same */
+  int fixed_size;           /* publishers have to ask for the same */
+  uint32_t keep_last;
+  uint32_t metadata_size; /* bytes */
+  int checksum;           /* enum slc_checksum */
+  uint32_t checksum_size; /* bytes */
+  const char *type;       /* NULL: as it is, or any */
+  uint32_t max_loans;     /* of all publishers together; 0: as it is, or what the slots allow */
+  uint32_t max_holds;     /* of all subscribers together; 0: as it is, or what the slots allow */
+} slc_channel_options;
+#define SLC_CHANNEL_OPTIONS_INIT                                                                                       \
+  { sizeof(slc_channel_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0 }
+
+/* Creates a channel that stays, with its messages, also while it has no users, until slc_channel_remove or the end of
+ * the broker; or makes one stay that exists with just this shape.  SLC_NAME_INVALID, SLC_INCOMPATIBLE (it exists with
+ * another shape), SLC_NO_BUDGET (its subscribers don't fit into this shape), SLC_LIMIT, SLC_INVALID, SLC_BROKER_GONE,
+ * SLC_PROTOCOL, SLC_NO_MEMORY, SLC_NO_DESCRIPTORS, SLC_FORKED, SLC_SYSTEM.  Any thread. */
+SLC_EXPORT int slc_channel_create(slc_client *client, const char *channel, const slc_channel_options *options);
+/* Removes a channel that has no users, or with `force` lets it go with the last of them, as if nobody had created it.
+ * SLC_NOT_FOUND, SLC_BUSY (it has users; the sentence names them), SLC_DENIED (it is another user's), SLC_NAME_INVALID,
+ * SLC_INVALID, SLC_BROKER_GONE, SLC_PROTOCOL, SLC_NO_DESCRIPTORS, SLC_FORKED.  Any thread. */
+SLC_EXPORT int slc_channel_remove(slc_client *client, const char *channel, int force);
+
 /* ---- inspection -------------------------------------------------------------------------------------------------- */
 
 typedef struct slc_user_info {
@@ -310,7 +342,18 @@ typedef struct slc_channel_info {
   uint32_t publishers;
   uint32_t subscribers;
   uint64_t messages;
-  uint64_t memory; /* bytes of all shared objects */
+  uint64_t memory;   /* bytes of all shared objects */
+  int is_persistent; /* stays without users until it is removed */
+  int is_lingering;  /* has no users, and goes when its time is over */
+  int is_fixed_size;
+  int checksum; /* enum slc_checksum */
+  uint32_t checksum_size;
+  uint32_t keep_last;
+  uint32_t metadata_size;
+  uint32_t max_subscribers; /* 0: no limit */
+  uint32_t max_loans;       /* of all publishers together; 0: no limit */
+  uint32_t max_holds;       /* of all subscribers together; 0: no limit */
+  int64_t linger_ns;
   /* the following only from slc_channel_inspect */
   uint64_t bytes;
   uint64_t drops;

@@ -36,7 +36,7 @@ extern "C" {
   X(SYSTEM, -22, "a system call failed")                                                                               \
   X(EXHAUSTED, -23, "the channel has used up its ordinals: open a new one")                                            \
   X(FORKED, -24, "this handle belongs to the parent process: open a new one after fork")                               \
-  X(BUSY, -25, "another broker is using this address")                                                                 \
+  X(BUSY, -25, "in use: this address by another broker, or this channel by its users")                                 \
   X(GONE, -26, "this message is not retained any more")                                                                \
   X(REFUSED, -27, "a callback of this program refused it")                                                             \
   X(CHECKSUM, -28, "the checksum of this message does not match its bytes")
