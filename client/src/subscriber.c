@@ -26,6 +26,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "settings.h"
+#include "shm/gate.h"
 #include "shm/slotlog.h"
 
 #define SLICE_NS SLC__NS_PER_S                      /* of a sleep, while the broker lives */
@@ -107,7 +108,7 @@ static int attachment_receive(const Slotcast__Geometry *geometry, uint32_t line,
 
 /* Makes the readiness descriptor readable.  A full socket is readable already. */
 static void ring_self(const slc_subscriber *subscriber) {
-  if (subscriber->ring_fd >= 0) send(subscriber->ring_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (subscriber->ring_fd >= 0) slc__doorbell_ring(subscriber->ring_fd);
 }
 
 static void doorbell_empty(const slc_subscriber *subscriber) {

@@ -5,12 +5,15 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "shm/words.h"
+
+enum { DOORBELL_TRIES = 8 };
 
 /* Linux 5.16; the number is the same on every architecture.  Debian 12's libc headers have it, older ones do not. */
 #ifndef SYS_futex_waitv
@@ -65,4 +68,13 @@ bool slc__gate_sleep_any(const struct slc__gate_wait *waits, size_t count, int64
 void slc__gate_ring(_Atomic uint64_t *bell) {
   atomic_fetch_add_explicit(bell, 1, memory_order_seq_cst);
   syscall(SYS_futex, low_half(bell), FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+/* Full (EAGAIN): then it is readable already.  Gone: nobody is there to hear it.  Otherwise the kernel had no memory
+ * for one byte, for a moment; whoever sleeps there would sleep until the next message. */
+void slc__doorbell_ring(int fd) {
+  for (int i = 0; i < DOORBELL_TRIES; i++) {
+    if (send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return;
+    if (errno != ENOMEM && errno != ENOBUFS && errno != EINTR) return;
+  }
 }

@@ -39,4 +39,7 @@ static inline bool slc__gate_is_armed(const _Atomic uint64_t *armed, const _Atom
 /* Advances the bell and wakes every sleeper. */
 void slc__gate_ring(_Atomic uint64_t *bell);
 
+/* Makes a doorbell, one end of a socket pair, readable at the other end.  Does not wait. */
+void slc__doorbell_ring(int fd);
+
 #endif

@@ -77,8 +77,9 @@ static int memfd_open_new(int *ret_fd) {
 /* posix_fallocate and not only ftruncate where it counts: an overcommitted page would be a SIGBUS at the first store.
  */
 static int set_size(int fd, uint64_t size, bool allocate) {
-  int error = 0;
-  if (ftruncate(fd, (off_t)size) != 0) error = errno;
+  int error;
+  do error = ftruncate(fd, (off_t)size) != 0 ? errno : 0;
+  while (error == EINTR);
   if (error == 0 && allocate) {
     do error = posix_fallocate(fd, 0, (off_t)size);
     while (error == EINTR);
@@ -99,7 +100,9 @@ static int write_header(int fd, enum slc__object_kind kind, uint64_t size, const
                                .total_size = size,
                                .ready = 1};
   memcpy(header.session, session, sizeof header.session);
-  ssize_t written = pwrite(fd, &header, sizeof header, 0);
+  ssize_t written;
+  do written = pwrite(fd, &header, sizeof header, 0);
+  while (written < 0 && errno == EINTR);
   if (written == (ssize_t)sizeof header) return SLC_OK;
   return slc__fail(SLC_NO_MEMORY, "cannot write to shared memory: %s", strerror(errno));
 }
@@ -186,10 +189,24 @@ int slc__object_session_lock(const uint8_t session[16], int *ret_fd) {
   return SLC_OK;
 }
 
+/* Objects that could not be unlinked when they went. */
+static void remove_objects(const char *hex) {
+  DIR *directory = opendir(SHM_DIRECTORY);
+  if (directory == NULL) return;
+  for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+    bool is_lock;
+    const char *session = name_session(entry->d_name, &is_lock);
+    if (session != NULL && !is_lock && strncmp(session, hex, SESSION_HEX) == 0)
+      unlinkat(dirfd(directory), entry->d_name, 0);
+  }
+  closedir(directory);
+}
+
 void slc__object_session_unlock(const uint8_t session[16], int fd) {
   char hex[SESSION_HEX + 1], path[SHM_NAME_MAX];
   session_hex(session, hex);
   lock_path(hex, path);
+  remove_objects(hex);
   unlink(path);
   close(fd);
 }
@@ -249,6 +266,11 @@ static int refuse(const char *why) {
   return slc__fail(SLC_PROTOCOL, "a shared-memory descriptor was refused: %s", why);
 }
 
+/* Our own trouble, and not the fault of whoever sent it. */
+static int cannot_look(void) {
+  return slc__fail(slc__status_of_errno(errno), "cannot look at a shared-memory descriptor: %s", strerror(errno));
+}
+
 static int check_descriptor(int fd, enum slc__backend backend, uint64_t size, enum slc__access access) {
   if (backend == SLC__BACKEND_MEMFD) {
     int seals = fcntl(fd, F_GET_SEALS);
@@ -260,14 +282,16 @@ static int check_descriptor(int fd, enum slc__backend backend, uint64_t size, en
   int mode = flags & O_ACCMODE;
   if (mode != (access == SLC__READ_WRITE ? O_RDWR : O_RDONLY)) return refuse("its access mode is not the agreed one");
   struct stat info;
-  if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) return refuse("it is not a file");
+  if (fstat(fd, &info) != 0) return cannot_look();
+  if (!S_ISREG(info.st_mode)) return refuse("it is not a file");
   if (info.st_size < 0 || (uint64_t)info.st_size != size) return refuse("its size is not the agreed one");
   if (backend == SLC__BACKEND_MEMFD && info.st_nlink != 0) return refuse("it has a name");
   /* What can't be sealed is taken from ourselves and from root only: they could harm us without it, too. */
   if (backend == SLC__BACKEND_SHM && info.st_uid != geteuid() && info.st_uid != 0)
     return refuse("it is not sealed and belongs to another user");
   struct statfs file_system;
-  if (fstatfs(fd, &file_system) != 0 || file_system.f_type != TMPFS_MAGIC) return refuse("it is not in tmpfs");
+  if (fstatfs(fd, &file_system) != 0) return cannot_look();
+  if (file_system.f_type != TMPFS_MAGIC) return refuse("it is not in tmpfs");
   return SLC_OK;
 }
 

@@ -9,7 +9,6 @@
  * One thread at a time per struct slc__pub; any number of publishers beside each other. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "shm/gate.h"
@@ -389,8 +388,7 @@ static void ring_doorbells(struct slc__pub *pub, uint32_t table, uint64_t bell) 
     if (doorbell->table != table) continue;
     const struct slc__hold_line *line = slc__table_line(pub->membership->tables[table].table, doorbell->line);
     if (atomic_load_explicit(&line->armed, memory_order_seq_cst) != bell) continue;
-    /* Full: then it is readable already.  Gone: its owner is. */
-    send(doorbell->fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    slc__doorbell_ring(doorbell->fd);
     count(&pub->line->wakes, 1);
   }
 }
