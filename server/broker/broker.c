@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "loop/watch.h"
 
 enum { ACCEPTS_AT_ONCE = 64 };
 
@@ -30,6 +31,7 @@ static void on_connection(uv_poll_t *poll, int poll_status, int events) {
   struct broker *broker = poll->data;
   (void)poll_status;
   (void)events;
+  if (broker->reserve_fd < 0) open_reserve(broker); /* it could not be had when it was used last */
   for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
     int fd;
     int status = slc__net_accept(broker->listen_fd, &fd);
@@ -61,6 +63,13 @@ static void end_session(struct broker *broker) {
   broker->session_lock = -1;
 }
 
+static int watch_listener(struct broker *broker) {
+  if (uv_poll_init(broker->loop, &broker->listener, broker->listen_fd) != 0)
+    return slc__fail(SLC_SYSTEM, "cannot watch the socket %s", broker->options.socket);
+  broker->listener.data = broker;
+  return slc__loop_watch(&broker->listener, broker->listen_fd, UV_READABLE, on_connection);
+}
+
 int broker_open(struct broker *broker, uv_loop_t *loop, const struct broker_options *options) {
   *broker = (struct broker){
       .loop = loop, .options = *options, .session_lock = -1, .listen_fd = -1, .lock_fd = -1, .reserve_fd = -1};
@@ -70,17 +79,15 @@ int broker_open(struct broker *broker, uv_loop_t *loop, const struct broker_opti
   if (status == SLC_OK)
     status = slc__net_listen(options->socket, options->socket_mode, options->socket_gid, &broker->listen_fd,
                              &broker->lock_fd);
-  if (status == SLC_OK && uv_poll_init(loop, &broker->listener, broker->listen_fd) != 0) {
-    status = slc__fail(SLC_SYSTEM, "cannot watch the socket %s", options->socket);
-    slc__net_unlisten(options->socket, &broker->listen_fd, &broker->lock_fd);
+  if (status == SLC_OK) {
+    status = watch_listener(broker);
+    if (status != SLC_OK) slc__net_unlisten(options->socket, &broker->listen_fd, &broker->lock_fd);
   }
   if (status != SLC_OK) {
     end_session(broker);
     return status;
   }
   open_reserve(broker);
-  broker->listener.data = broker;
-  uv_poll_start(&broker->listener, UV_READABLE, on_connection);
   return SLC_OK;
 }
 

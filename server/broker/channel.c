@@ -3,12 +3,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "broker/broker.h"
+#include "shm/gate.h"
 
 /* ---- finding ---- */
 
@@ -218,6 +218,6 @@ void channel_ring_all(const struct channel *channel) {
     slc__ring_all(channel->tables[i]->mapping.base, channel->tables[i]->bell_mapping.base);
   const struct user *user;
   LIST_FOREACH(user, &channel->users, of_channel) {
-    if (user->doorbell >= 0) send(user->doorbell, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (user->doorbell >= 0) slc__doorbell_ring(user->doorbell);
   }
 }

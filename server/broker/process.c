@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "broker/broker.h"
+#include "loop/watch.h"
 
 static void on_poll_closed(uv_handle_t *handle) {
   struct process *process = handle->data;
@@ -80,7 +81,11 @@ int process_find(struct broker *broker, struct slc__peer *peer, struct process *
   LIST_INIT(&process->clients);
   LIST_INIT(&process->users);
   LIST_INSERT_HEAD(&broker->processes, process, link);
-  uv_poll_start(&process->poll, UV_READABLE, on_pidfd);
+  int status = slc__loop_watch(&process->poll, process->peer.pidfd, UV_READABLE, on_pidfd);
+  if (status != SLC_OK) {
+    process_free(process);
+    return status;
+  }
   *ret_process = process;
   return SLC_OK;
 }

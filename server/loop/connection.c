@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "loop/watch.h"
 
 enum {
   QUEUE_BYTES_MAX = 8 * 1024 * 1024, /* a client that lets so much wait does not read its answers */
@@ -81,23 +82,32 @@ static void queue_drop_first(struct slc__connection *connection) {
 
 /* ---- what to poll for ---- */
 
-static void watch(struct slc__connection *connection) {
+static int watch(struct slc__connection *connection) {
   bool write = connection->wants_writable || !STAILQ_EMPTY(&connection->queue);
   int events = (connection->is_paused ? 0 : UV_READABLE | UV_DISCONNECT) | (write ? UV_WRITABLE : 0);
-  uv_poll_start(&connection->poll, events, on_poll);
+  return slc__loop_watch(&connection->poll, connection->fd, events, on_poll);
+}
+
+static void on_retry(uv_timer_t *timer);
+
+/* Where it can't be polled now, it is tried again. */
+static void watch_or_retry(struct slc__connection *connection) {
+  if (watch(connection) == SLC_OK) return;
+  slc__log(SLC__LOG_WARNING, "%s: a client waits", slc__error_detail());
+  uv_timer_start(&connection->retry, on_retry, RETRY_MS, 0);
 }
 
 static void on_retry(uv_timer_t *timer) {
   struct slc__connection *connection = timer->data;
   connection->is_paused = false;
-  watch(connection);
+  watch_or_retry(connection);
 }
 
 static void pause_reading(struct slc__connection *connection) {
   slc__log(SLC__LOG_WARNING, "file descriptors are short: a client waits (raise LimitNOFILE=, or ulimit -n)");
   connection->is_paused = true;
   uv_timer_start(&connection->retry, on_retry, RETRY_MS, 0);
-  watch(connection);
+  watch_or_retry(connection);
 }
 
 /* ---- in ---- */
@@ -144,17 +154,25 @@ static void write_some(struct slc__connection *connection) {
   if (!STAILQ_EMPTY(&connection->queue)) return;
   bool asked = connection->wants_writable;
   connection->wants_writable = false;
-  watch(connection);
+  watch_or_retry(connection);
   if (asked) connection->events->writable(connection->owner);
+}
+
+/* A peer that reads no more is waiting for nothing: reading tells its end, also where only its writing side is left. */
+static int send_now(struct slc__connection *connection, const void *data, size_t size, const int *fds,
+                    size_t fd_count) {
+  int status = slc__net_send(connection->fd, data, size, fds, fd_count, MSG_DONTWAIT);
+  if (status == SLC__NET_CLOSED) slc__connection_abort(connection);
+  return status;
 }
 
 int slc__connection_try_send(struct slc__connection *connection, const void *data, size_t size, const int *fds,
                              size_t fd_count) {
   int status = SLC__NET_AGAIN;
-  if (STAILQ_EMPTY(&connection->queue)) status = slc__net_send(connection->fd, data, size, fds, fd_count, MSG_DONTWAIT);
+  if (STAILQ_EMPTY(&connection->queue)) status = send_now(connection, data, size, fds, fd_count);
   if (status == SLC__NET_AGAIN && !connection->wants_writable) {
     connection->wants_writable = true;
-    watch(connection);
+    watch_or_retry(connection);
   }
   return status;
 }
@@ -162,7 +180,7 @@ int slc__connection_try_send(struct slc__connection *connection, const void *dat
 int slc__connection_send(struct slc__connection *connection, const void *data, size_t size, const int *fds,
                          size_t fd_count) {
   if (STAILQ_EMPTY(&connection->queue)) {
-    int status = slc__net_send(connection->fd, data, size, fds, fd_count, MSG_DONTWAIT);
+    int status = send_now(connection, data, size, fds, fd_count);
     if (status != SLC__NET_AGAIN) return status;
   }
   if (connection->queued_bytes + size > QUEUE_BYTES_MAX)
@@ -171,7 +189,7 @@ int slc__connection_send(struct slc__connection *connection, const void *data, s
   if (datagram == NULL) return slc__fail(SLC_NO_MEMORY, "no memory or descriptors to queue an answer");
   STAILQ_INSERT_TAIL(&connection->queue, datagram, link);
   connection->queued_bytes += size;
-  watch(connection);
+  watch_or_retry(connection);
   return SLC_OK;
 }
 
@@ -213,7 +231,11 @@ int slc__connection_open(uv_loop_t *loop, int fd, const struct slc__connection_e
   connection->closing = connection->wants_writable = connection->is_paused = false;
   connection->queued_bytes = 0;
   STAILQ_INIT(&connection->queue);
-  watch(connection);
+  int status = watch(connection);
+  if (status != SLC_OK) {
+    slc__connection_close(connection);
+    return status;
+  }
   *ret_connection = connection;
   return SLC_OK;
 }
