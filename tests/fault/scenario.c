@@ -1,0 +1,206 @@
+/* See scenario.h.  Each step gives 0 or a negative status, and makes nothing of its own but what the library gives it.
+ * Single-threaded. */
+#include "fault/scenario.h"
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "slotcast/slotcast.h"
+
+#define CHANNEL "fault/channel"
+#define FAR_NS (20 * INT64_C(1000000000)) /* what is due comes at once; a lost wake-up would take this long */
+
+enum { MESSAGES = 40, SLOTS = 16, SMALL = 24, LARGE = 200, LOAN_TRIES = 200 };
+
+struct scenario {
+  slc_client *client;
+  slc_publisher *publisher;
+  slc_subscriber *early, *late;
+  uint64_t sent;
+};
+
+static _Noreturn void wrong(const char *what) {
+  fprintf(stderr, "%s (last failure: %s)\n", what, slc_error_detail());
+  abort();
+}
+
+static void expect(bool condition, const char *what) {
+  if (!condition) wrong(what);
+}
+
+/* ---- messages --------------------------------------------------------------------------------------------------- */
+
+static size_t size_of(uint64_t ordinal) {
+  return ordinal % 2 == 0 ? SMALL : LARGE;
+}
+
+static int send_one(struct scenario *s) {
+  uint8_t bytes[LARGE];
+  uint64_t ordinal = s->sent + 1, published = 0;
+  memset(bytes, (int)ordinal, sizeof bytes);
+  int status = slc_publisher_send(s->publisher, bytes, size_of(ordinal), &published);
+  if (status != 0) return status;
+  expect(published == ordinal, "a message has the wrong ordinal");
+  s->sent = ordinal;
+  return 0;
+}
+
+/* Refused while a membership is on its way; a request fetches that, or says why none comes. */
+static int send_next(struct scenario *s) {
+  for (int i = 0; i < LOAN_TRIES; i++) {
+    int status = send_one(s);
+    if (status != SLC_WOULD_BLOCK) return status;
+    slc_channel_info *channels = NULL;
+    size_t count = 0;
+    status = slc_channel_list(s->client, &channels, &count);
+    if (status != 0) return status;
+    slc_channel_list_free(channels, count);
+  }
+  wrong("a publisher is refused slots for ever");
+}
+
+/* Takes one; it is the one due. */
+static int take_next(slc_subscriber *subscriber, uint64_t ordinal) {
+  slc_message message;
+  int status = slc_subscriber_wait(subscriber, FAR_NS);
+  expect(status != SLC_TIMED_OUT, "a wake-up was lost");
+  if (status == 0) status = slc_subscriber_take(subscriber, &message);
+  if (status == SLC_EMPTY) return status;
+  if (status != 0) return status;
+  const uint8_t *bytes = message.data;
+  expect(message.ordinal == ordinal && message.size == size_of(ordinal), "another message came");
+  for (size_t i = 0; i < message.size; i++) expect(bytes[i] == (uint8_t)ordinal, "a message is torn");
+  return slc_subscriber_release(subscriber, &message);
+}
+
+/* wait may say that publishers have changed, and then there is nothing to take yet. */
+static int take_due(slc_subscriber *subscriber, uint64_t ordinal) {
+  int status;
+  do status = take_next(subscriber, ordinal);
+  while (status == SLC_EMPTY);
+  return status;
+}
+
+/* ---- steps ------------------------------------------------------------------------------------------------------ */
+
+static int open_client(struct scenario *s) {
+  return slc_client_open(NULL, &s->client);
+}
+
+static int open_early(struct scenario *s) {
+  return slc_subscriber_open(s->client, CHANNEL, NULL, &s->early);
+}
+
+static int early_fd(struct scenario *s) {
+  int fd;
+  return slc_subscriber_fd(s->early, &fd);
+}
+
+static int open_publisher(struct scenario *s) {
+  slc_publisher_options options = SLC_PUBLISHER_OPTIONS_INIT;
+  options.slots = SLOTS;
+  options.slot_size = LARGE;
+  return slc_publisher_open(s->client, CHANNEL, &options, &s->publisher);
+}
+
+static int open_late(struct scenario *s) {
+  return slc_subscriber_open(s->client, CHANNEL, NULL, &s->late);
+}
+
+static int late_fd(struct scenario *s) {
+  int fd;
+  return slc_subscriber_fd(s->late, &fd);
+}
+
+static int stream(struct scenario *s) {
+  int status = 0;
+  for (int i = 0; status == 0 && i < MESSAGES; i++) {
+    status = send_next(s);
+    if (status == 0) status = take_due(s->early, s->sent);
+    if (status == 0) status = take_due(s->late, s->sent);
+  }
+  return status;
+}
+
+/* Readable after a message, and no longer after EMPTY. */
+static int readiness(struct scenario *s) {
+  struct pollfd readable = {.events = POLLIN};
+  slc_message message;
+  int status = slc_subscriber_fd(s->late, &readable.fd);
+  if (status == 0) status = slc_subscriber_take(s->late, &message);
+  if (status != SLC_EMPTY) return status;
+  status = send_next(s);
+  if (status != 0) return status;
+  int ready;
+  do ready = poll(&readable, 1, (int)(FAR_NS / 1000000));
+  while (ready < 0);
+  expect(ready == 1, "the readiness descriptor stays silent");
+  status = take_due(s->late, s->sent);
+  return status != 0 ? status : take_due(s->early, s->sent);
+}
+
+static int inspect(struct scenario *s) {
+  slc_channel_info *channel = NULL;
+  int status = slc_channel_inspect(s->client, CHANNEL, &channel);
+  if (status != 0) return status;
+  expect(channel->user_count == 3 && channel->messages == s->sent, "the channel is shown wrongly");
+  slc_channel_info_free(channel);
+  return 0;
+}
+
+static int list(struct scenario *s) {
+  slc_channel_info *channels = NULL;
+  size_t count = 0;
+  int status = slc_channel_list(s->client, &channels, &count);
+  if (status != 0) return status;
+  expect(count == 1 && strcmp(channels[0].name, CHANNEL) == 0, "the list of channels is wrong");
+  slc_channel_list_free(channels, count);
+  return 0;
+}
+
+/* The other two go on, with another membership. */
+static int close_early(struct scenario *s) {
+  slc_subscriber_close(s->early);
+  s->early = NULL;
+  int status = 0;
+  for (int i = 0; status == 0 && i < SLOTS; i++) {
+    status = send_next(s);
+    if (status == 0) status = take_due(s->late, s->sent);
+  }
+  return status;
+}
+
+static const struct {
+  const char *name;
+  int (*run)(struct scenario *s);
+} steps[] = {
+    {"open a client", open_client},
+    {"open a subscriber that waits", open_early},
+    {"its readiness descriptor", early_fd},
+    {"open a publisher", open_publisher},
+    {"open a subscriber", open_late},
+    {"a readiness descriptor", late_fd},
+    {"send and take", stream},
+    {"readiness", readiness},
+    {"inspect", inspect},
+    {"list", list},
+    {"close a subscriber and go on", close_early},
+};
+
+void scenario_run(struct scenario_result *ret_result) {
+  struct scenario s = {0};
+  *ret_result = (struct scenario_result){0};
+  for (size_t i = 0; ret_result->status == 0 && i < sizeof steps / sizeof steps[0]; i++) {
+    ret_result->step = steps[i].name;
+    ret_result->status = steps[i].run(&s);
+  }
+  if (ret_result->status != 0) snprintf(ret_result->detail, sizeof ret_result->detail, "%s", slc_error_detail());
+  slc_publisher_close(s.publisher);
+  slc_subscriber_close(s.late);
+  slc_subscriber_close(s.early);
+  slc_client_close(s.client);
+}
