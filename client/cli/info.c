@@ -106,6 +106,9 @@ static int print_as_words(const struct looks *looks) {
     printf("shape      %u slots of %s, %s, at most %u publishers, %s of shared memory\n", channel->slots,
            human_bytes((double)channel->slot_size, slot_size), channel->is_reliable ? "reliable" : "not reliable",
            channel->max_publishers, human_bytes((double)channel->memory, memory));
+    if (channel->generation > 1)
+      printf("grown      to slots of %s: generation %u, %u there now\n",
+             human_bytes((double)channel->largest, slot_size), channel->generation, channel->generations);
     printf("messages   %llu, %.1f/s; %s, %s/s; %llu dropped\n", (unsigned long long)channel->messages,
            rate(looks->before->messages, channel->messages, looks->seconds), human_bytes((double)channel->bytes, bytes),
            human_bytes(rate(looks->before->bytes, channel->bytes, looks->seconds), byte_rate),

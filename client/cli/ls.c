@@ -14,12 +14,13 @@ static const char help_text[] =
     "  --help\n";
 
 json_t *channel_to_json(const slc_channel_info *channel) {
-  return json_pack("{s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name", channel->name, "type",
-                   channel->type, "shaped", channel->is_shaped, "reliable", channel->is_reliable, "slots",
+  return json_pack("{s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name", channel->name,
+                   "type", channel->type, "shaped", channel->is_shaped, "reliable", channel->is_reliable, "slots",
                    (json_int_t)channel->slots, "slot_size", (json_int_t)channel->slot_size, "max_publishers",
                    (json_int_t)channel->max_publishers, "publishers", (json_int_t)channel->publishers, "subscribers",
                    (json_int_t)channel->subscribers, "messages", (json_int_t)channel->messages, "memory_bytes",
-                   (json_int_t)channel->memory);
+                   (json_int_t)channel->memory, "largest", (json_int_t)channel->largest, "generation",
+                   (json_int_t)channel->generation, "generations", (json_int_t)channel->generations);
 }
 
 int print_json(json_t *value) {

@@ -57,6 +57,9 @@ static int channel_fill(slc_channel_info *channel, const Slotcast__ChannelSummar
     channel->metadata_size = summary->geometry->metadata_size;
     channel->checksum = (int)summary->geometry->checksum;
     channel->checksum_size = summary->geometry->checksum_size;
+    channel->largest = summary->largest;
+    channel->generation = summary->generation;
+    channel->generations = summary->generations;
   }
   return channel->name != NULL && channel->type != NULL ? 0 : no_memory();
 }

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "growth.h"
 #include "membership.h"
 #include "settings.h"
 #include "shm/slotlog.h"
@@ -23,8 +24,10 @@
 
 struct loan_entry {
   uint64_t capacity; /* 0: not on loan */
+  void *data;
   uint32_t slot;
   uint32_t token;
+  uint32_t generation; /* where the payload lies, when that is a later one; 0: the first */
   bool in_prefix;
 };
 
@@ -43,6 +46,7 @@ struct slc_publisher {
 
   struct slc__control control;
   struct slc__buffers buffers;
+  struct slc__growth growth;
   struct slc__mapping control_mapping, buffers_mapping;
   slc_client *client;
   uint64_t user;
@@ -201,6 +205,14 @@ static int publisher_make(slc_publisher *publisher, const char *channel, const s
                            view, sync_membership, publisher);
   if (status != 0) return status;
   publisher->pub_ready = true;
+  publisher->growth = (struct slc__growth){
+      .control = &publisher->control,
+      .line = publisher->pub.line,
+      .client = publisher->client,
+      .user = publisher->user,
+      .on_growth = options->on_growth,
+      .ctx = options->callback_ctx,
+  };
   return 0;
 }
 
@@ -256,6 +268,7 @@ static void publisher_unmap(slc_publisher *publisher) {
   pthread_mutex_unlock(&publisher->client->lock);
   slc__mapping_deinit(&publisher->control_mapping);
   slc__mapping_deinit(&publisher->buffers_mapping);
+  slc__generations_deinit(&publisher->growth.generations);
 }
 
 void slc_publisher_close(slc_publisher *publisher) {
@@ -265,10 +278,12 @@ void slc_publisher_close(slc_publisher *publisher) {
   if (publisher->pub_ready) slc__pub_deinit(&publisher->pub);
   /* In a forked child the writable mappings are not there, their addresses may be somebody else's by now, and the lock
    * may have been held by a thread that was not copied: only memory is freed. */
-  if (forked)
+  if (forked) {
     publisher_unlist(publisher);
-  else
+    slc__generations_forget(&publisher->growth.generations);
+  } else {
     publisher_unmap(publisher);
+  }
   free(publisher->idle_loans);
   free(publisher->loans);
   free(publisher);
@@ -290,6 +305,7 @@ static struct loan_entry *loan_find(const slc_publisher *publisher, const slc_lo
 }
 
 static void loan_end(slc_publisher *publisher, struct loan_entry *entry) {
+  if (__builtin_expect(entry->generation != 0, 0)) slc__growth_leave(&publisher->growth, entry->generation);
   entry->capacity = 0;
   entry->token += publisher->token_step;
   publisher->idle_loans[publisher->idle_count++] = (uint32_t)(entry - publisher->loans);
@@ -299,40 +315,59 @@ static int stale(void) {
   return slc__fail(SLC_STALE, "this loan is not on loan any more: it was published, discarded or never made");
 }
 
+/* Where the payload of a loaned slot goes: into the prefix, behind it, or into a later generation. */
+static void payload_place(const slc_publisher *publisher, struct loan_entry *entry, uint64_t wanted,
+                          const struct slc__generation *later) {
+  uint32_t inline_max = publisher->buffers.inline_max;
+  entry->in_prefix = wanted <= inline_max;
+  entry->generation = later != NULL ? later->number : 0;
+  if (later != NULL) {
+    entry->capacity = later->slot_size;
+    entry->data = slc__generation_slot(later, entry->slot);
+    return;
+  }
+  entry->capacity = entry->in_prefix && publisher->slot_size > inline_max ? inline_max : publisher->slot_size;
+  entry->data = slc__pub_payload(&publisher->pub, entry->slot, entry->in_prefix ? 1 : SLC__INLINE + 1);
+}
+
+/* A generation for a message that is larger than the first one's slots; *ret_later stays NULL for others. */
+static int later_enter(slc_publisher *publisher, size_t size, struct slc__generation **ret_later) {
+  if (__builtin_expect(size <= publisher->slot_size, 1)) return 0;
+  return slc__growth_enter(&publisher->growth, size, ret_later);
+}
+
 /* An entry for a message of up to `size` bytes; NULL, and why not. */
 static struct loan_entry *loan_begin(slc_publisher *publisher, size_t size, int *ret_status) {
+  struct slc__generation *later = NULL;
   uint32_t slot;
   int status;
-  if (size > publisher->slot_size)
-    status = slc__fail(SLC_TOO_LARGE, "%zu bytes do not fit into the channel's slots of %ju", size,
-                       (uintmax_t)publisher->slot_size);
-  else if (publisher->idle_count == 0)
+  if (publisher->idle_count == 0)
     status = slc__fail(SLC_LOAN_LIMIT, "all %u loans of this publisher are in use: publish or discard one first",
                        publisher->max_loans);
   else
-    status = log_status(slc__pub_loan(&publisher->pub, &slot));
+    status = later_enter(publisher, size, &later);
+  if (status == 0) status = log_status(slc__pub_loan(&publisher->pub, &slot));
   if (status != 0) {
+    if (later != NULL) slc__growth_leave(&publisher->growth, later->number);
     *ret_status = status;
     return NULL;
   }
   struct loan_entry *entry = &publisher->loans[publisher->idle_loans[--publisher->idle_count]];
-  uint64_t wanted = size != 0 ? size : publisher->slot_size;
   entry->slot = slot;
-  uint32_t inline_max = publisher->buffers.inline_max;
-  entry->in_prefix = wanted <= inline_max;
-  entry->capacity = entry->in_prefix && publisher->slot_size > inline_max ? inline_max : publisher->slot_size;
+  payload_place(publisher, entry, size != 0 ? size : publisher->slot_size, later);
   return entry;
 }
 
-static void *loan_data(const slc_publisher *publisher, const struct loan_entry *entry) {
-  return slc__pub_payload(&publisher->pub, entry->slot, entry->in_prefix ? 1 : SLC__INLINE + 1);
+static uint32_t entry_flags(const struct loan_entry *entry) {
+  return (entry->in_prefix ? SLC__FLAG_INLINE : 0) | (entry->generation != 0 ? SLC__FLAG_GROWN : 0);
 }
 
 static int loan_publish(slc_publisher *publisher, struct loan_entry *entry, size_t size, uint64_t *ret_ordinal) {
   const struct slc__sending sending = {
       .size = size,
       .timestamp = publisher->has_timestamp ? (uint64_t)slc__clock_ns() : 0,
-      .flags = entry->in_prefix ? SLC__FLAG_INLINE : 0,
+      .flags = entry_flags(entry),
+      .generation = entry->generation,
   };
   uint64_t ordinal;
   int status = slc__pub_publish(&publisher->pub, entry->slot, &sending, &ordinal);
@@ -347,7 +382,7 @@ int slc_publisher_loan(slc_publisher *publisher, size_t size, slc_loan *ret_loan
   int status = 0;
   struct loan_entry *entry = loan_begin(publisher, size, &status);
   if (entry == NULL) return status;
-  ret_loan->data = loan_data(publisher, entry);
+  ret_loan->data = entry->data;
   ret_loan->capacity = (size_t)entry->capacity;
   ret_loan->slot = entry->slot;
   ret_loan->token = entry->token;
@@ -383,7 +418,7 @@ int slc_publisher_send(slc_publisher *publisher, const void *data, size_t size, 
   int status = 0;
   struct loan_entry *entry = loan_begin(publisher, size, &status);
   if (entry == NULL) return status;
-  memcpy(loan_data(publisher, entry), data, size);
+  memcpy(entry->data, data, size);
   status = loan_publish(publisher, entry, size, ret_ordinal);
   if (status != 0) loan_discard(publisher, entry);
   return status;
@@ -417,6 +452,7 @@ int slc_publisher_stats_get(slc_publisher *publisher, slc_publisher_stats *ret_s
       .wakes = atomic_load_explicit(&line->wakes, memory_order_relaxed),
       .subscribers = atomic_load_explicit(&page->subscribers, memory_order_relaxed),
       .publishers = atomic_load_explicit(&page->publishers, memory_order_relaxed),
+      .generation = atomic_load_explicit(&page->generation, memory_order_relaxed),
   };
   return slc__stats_copy(ret_stats, &stats, sizeof stats);
 }

@@ -25,6 +25,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "generations.h"
 #include "settings.h"
 #include "shm/gate.h"
 #include "shm/slotlog.h"
@@ -42,13 +43,20 @@ struct attachment {
   struct slc__mapping control, buffers, table, bell;
 };
 
+/* One hold, as the application has it. */
+struct held {
+  uint64_t ordinal;    /* counted from 1; 0: not in use */
+  uint32_t generation; /* where the payload lies, when that is a later one */
+};
+
 struct slc_subscriber {
   struct slc__guard guard;
   bool attached; /* `sub` has been made */
   struct slc__sub sub;
-  uint64_t *held; /* per hold: the ordinal counted from 1; 0: not in use */
-  int bell_fd;    /* receiving end of the pair; -1: no readiness descriptor asked for */
-  int ring_fd;    /* sending end */
+  struct held *held; /* per hold */
+  struct slc__generations generations;
+  int bell_fd; /* receiving end of the pair; -1: no readiness descriptor asked for */
+  int ring_fd; /* sending end */
   int epoll_fd;
   uint32_t seen_publishers; /* as of the last wait */
   uint64_t seen_joined;
@@ -158,6 +166,22 @@ static bool publishers_changed(slc_subscriber *subscriber) {
   return publishers != subscriber->seen_publishers || joined != subscriber->seen_joined;
 }
 
+/* The slot log's wish for a message in a later generation: mapped, or fetched now. */
+static int payload_of(void *ctx, uint32_t number, uint32_t slot, const uint8_t **ret_payload, uint64_t *ret_capacity) {
+  slc_subscriber *subscriber = ctx;
+  struct slc__generation *generation = slc__generations_find(&subscriber->generations, number);
+  if (generation == NULL) {
+    int status = slc__generations_fetch(&subscriber->generations, subscriber->client, subscriber->user,
+                                        &subscriber->attachment.shape, SLC__READ_ONLY, number);
+    if (status != 0) return status;
+    generation = slc__generations_find(&subscriber->generations, number);
+  }
+  if (generation == NULL) return SLC_GONE;
+  *ret_payload = slc__generation_slot(generation, slot);
+  *ret_capacity = generation->slot_size;
+  return 0;
+}
+
 /* From here on the attachment is the subscriber's thread's alone. */
 static int attachment_use(slc_subscriber *subscriber, enum slc__start start) {
   const struct attachment *attachment = &subscriber->attachment;
@@ -169,6 +193,8 @@ static int attachment_use(slc_subscriber *subscriber, enum slc__start start) {
   slc__buffers_init(&buffers, &attachment->shape, attachment->buffers.base);
   slc__sub_init(&subscriber->sub, &control, &buffers, attachment->table.base, attachment->bell.base, attachment->line,
                 attachment->max_holds, start);
+  subscriber->sub.payload_of = payload_of;
+  subscriber->sub.payload_ctx = subscriber;
   publishers_note(subscriber);
   subscriber->attached = true;
   return 0;
@@ -299,7 +325,7 @@ static void subscriber_unlist(slc_subscriber *subscriber) {
 static void subscriber_leave(slc_subscriber *subscriber) {
   if (subscriber->attached) {
     for (uint32_t hold = 0; subscriber->sub.held > 0 && hold < subscriber->sub.max_holds; hold++)
-      if (subscriber->held[hold] != 0) slc__sub_release(&subscriber->sub, hold);
+      if (subscriber->held[hold].ordinal != 0) slc__sub_release(&subscriber->sub, hold);
   }
   if (subscriber->attachment_there)
     slc__line_close(subscriber->attachment.table.base, subscriber->attachment.line, subscriber->attachment.max_holds);
@@ -320,10 +346,12 @@ void slc_subscriber_close(slc_subscriber *subscriber) {
     /* The writable mapping is not there, its address may be somebody else's by now, and the lock may have been held by
      * a thread that was not copied: only memory is freed. */
     subscriber_unlist(subscriber);
+    slc__generations_forget(&subscriber->generations);
   } else {
     subscriber_withdraw(subscriber);
     subscriber_leave(subscriber);
     attachment_deinit(&subscriber->attachment);
+    slc__generations_deinit(&subscriber->generations);
   }
   slc__fd_close(&subscriber->epoll_fd);
   slc__fd_close(&subscriber->bell_fd);
@@ -341,15 +369,22 @@ static void doorbell_rearm(slc_subscriber *subscriber) {
   if (!slc__sub_arm(&subscriber->sub)) ring_self(subscriber);
 }
 
-/* The statuses of a take that brought nothing. */
+/* The statuses of a take that brought nothing; those of the broker have their sentence. */
 static int take_nothing(slc_subscriber *subscriber, int status) {
-  if (status != SLC_EMPTY) return slc__fail(status, "%s", slc__status_text(status));
-  if (subscriber->bell_fd >= 0) doorbell_rearm(subscriber);
-  return SLC_EMPTY;
+  if (status == SLC_HOLD_LIMIT || status == SLC_CORRUPT) return slc__fail(status, "%s", slc__status_text(status));
+  if (status == SLC_EMPTY && subscriber->bell_fd >= 0) doorbell_rearm(subscriber);
+  return status;
+}
+
+/* A generation stays mapped while a message in it is held. */
+static void generation_count(slc_subscriber *subscriber, uint32_t number, int32_t change) {
+  struct slc__generation *generation = slc__generations_find(&subscriber->generations, number);
+  if (generation != NULL) generation->users += (uint32_t)change;
 }
 
 static inline int take_finish(slc_subscriber *subscriber, const struct slc__taken *taken, slc_message *ret_message) {
-  subscriber->held[taken->hold] = taken->ordinal + 1;
+  subscriber->held[taken->hold] = (struct held){.ordinal = taken->ordinal + 1, .generation = taken->generation};
+  if (__builtin_expect(taken->generation != 0, 0)) generation_count(subscriber, taken->generation, 1);
   ret_message->data = taken->payload;
   ret_message->size = (size_t)taken->size;
   ret_message->ordinal = taken->ordinal + 1;
@@ -387,9 +422,11 @@ int slc_subscriber_take_newest(slc_subscriber *subscriber, slc_message *ret_mess
 int slc_subscriber_release(slc_subscriber *subscriber, slc_message *message) {
   if (slc__guard_forked(&subscriber->guard)) return slc__guard_fail();
   bool is_held = subscriber->attached && message->hold < subscriber->sub.max_holds && message->ordinal != 0 &&
-                 subscriber->held[message->hold] == message->ordinal;
+                 subscriber->held[message->hold].ordinal == message->ordinal;
   if (!is_held) return slc__fail(SLC_STALE, "this message is not held any more: it was released, or never taken");
-  subscriber->held[message->hold] = 0;
+  struct held *held = &subscriber->held[message->hold];
+  if (__builtin_expect(held->generation != 0, 0)) generation_count(subscriber, held->generation, -1);
+  held->ordinal = 0;
   return slc__sub_release(&subscriber->sub, message->hold);
 }
 

@@ -19,7 +19,8 @@ static int hold_and_read(struct slc__sub *sub, uint64_t n, uint64_t word, struct
     slc__hold_clear(sub, hold);
     return LOST;
   }
-  return slc__held_read(sub, n, slot, hold, ret);
+  int status = slc__held_read(sub, n, slot, hold, ret);
+  return status == SLC_GONE ? LOST : status;
 }
 
 /* The oldest ordinal from n on that may be retained.  Head is a hint, so it is believed only where the log itself says

@@ -49,25 +49,45 @@ static inline bool slc__held_is_hidden(const struct slc__sub *sub, uint32_t slot
   return (atomic_load_explicit(&prefix->flags, memory_order_relaxed) & sub->hidden_flags) != 0;
 }
 
-/* What lies in a held slot, checked; the hold is then in use.  SLC_CORRUPT: it can't be, and the hold is cleared. */
+/* The payload of a held message in a later generation of buffers (see take.c). */
+int slc__held_payload_of_later(struct slc__sub *sub, uint64_t n, uint32_t slot, struct slc__taken *ret,
+                               uint64_t *ret_capacity);
+
+/* Where the payload of a held message lies, and how much room there is. */
+static inline int slc__held_payload(struct slc__sub *sub, uint64_t n, uint32_t slot, struct slc__taken *ret,
+                                    uint64_t *ret_capacity) {
+  const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, slot);
+  ret->generation = 0;
+  if ((ret->flags & SLC__FLAG_INLINE) != 0) {
+    ret->payload = prefix->inline_payload;
+    *ret_capacity = sub->buffers.inline_max;
+    return SLC_OK;
+  }
+  if (__builtin_expect((ret->flags & SLC__FLAG_GROWN) != 0, 0))
+    return slc__held_payload_of_later(sub, n, slot, ret, ret_capacity);
+  ret->payload = (const uint8_t *)prefix + sub->buffers.payload_offset;
+  *ret_capacity = sub->control.geometry.slot_size;
+  return SLC_OK;
+}
+
+/* What lies in a held slot, checked; the hold is then in use.  Otherwise the hold is cleared: SLC_CORRUPT, it can't be;
+ * SLC_GONE, the message has been evicted meanwhile, and its buffers with it; other statuses of payload_of, not now. */
 static inline int slc__held_read(struct slc__sub *sub, uint64_t n, uint32_t slot, uint32_t hold,
                                  struct slc__taken *ret) {
   const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, slot);
-  uint64_t size = atomic_load_explicit(&prefix->size, memory_order_relaxed);
+  uint64_t size = atomic_load_explicit(&prefix->size, memory_order_relaxed), capacity = 0;
   uint32_t flags = atomic_load_explicit(&prefix->flags, memory_order_relaxed);
-  bool in_prefix = (flags & SLC__FLAG_INLINE) != 0;
-  uint64_t capacity = in_prefix ? sub->buffers.inline_max : sub->control.geometry.slot_size;
-  if (__builtin_expect(size == 0 || size > capacity, 0)) {
+  ret->flags = flags & 0xffff;
+  int status = slc__held_payload(sub, n, slot, ret, &capacity);
+  if (__builtin_expect(status != SLC_OK || size == 0 || size > capacity, 0)) {
     slc__hold_clear(sub, hold);
-    return SLC_CORRUPT;
+    return status == SLC_OK ? SLC_CORRUPT : status;
   }
   ret->ordinal = n;
   ret->timestamp = atomic_load_explicit(&prefix->timestamp, memory_order_relaxed);
   ret->size = size;
-  ret->payload = in_prefix ? prefix->inline_payload : (const uint8_t *)prefix + sub->buffers.payload_offset;
   ret->extra = (const uint8_t *)prefix + SLC__PAYLOAD_OFFSET;
   ret->publisher = flags >> 16;
-  ret->flags = flags & 0xffff;
   ret->slot = slot;
   ret->hold = hold;
   sub->held++;

@@ -153,7 +153,7 @@ struct slc__publisher_line {
   _Atomic uint64_t bytes;
   _Atomic uint64_t would_block; /* loans refused for want of a slot */
   _Atomic uint64_t wakes;       /* system calls made to wake sleepers */
-  _Atomic uint32_t generation;  /* no message that it has still to publish lies in an older one */
+  _Atomic uint32_t generation;  /* the oldest later generation that it may write to; 0: none (docs/protocol.md) */
   _Atomic uint32_t armed;       /* it wants its doorbell rung when a message of its own has been evicted */
   uint8_t pad[88];
 };

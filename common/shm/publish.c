@@ -51,6 +51,7 @@ int slc__pub_init(struct slc__pub *pub, const struct slc__control *control, cons
   atomic_store_explicit(&pub->line->bytes, 0, memory_order_relaxed);
   atomic_store_explicit(&pub->line->would_block, 0, memory_order_relaxed);
   atomic_store_explicit(&pub->line->wakes, 0, memory_order_relaxed);
+  atomic_store_explicit(&pub->line->generation, 0, memory_order_relaxed);
   return SLC_OK;
 }
 
@@ -345,6 +346,8 @@ static void write_prefix(struct slc__pub *pub, struct slc__prefix *prefix, const
   uint32_t flags = pub->id << 16 | sending->flags;
   atomic_store_explicit(&prefix->next, next, memory_order_relaxed);
   atomic_store_explicit(&prefix->flags, flags, memory_order_relaxed);
+  if (__builtin_expect(sending->generation != 0, 0))
+    atomic_store_explicit(&prefix->ext.generation, sending->generation, memory_order_relaxed);
   atomic_store_explicit(&prefix->size, sending->size, memory_order_relaxed);
   atomic_store_explicit(&prefix->timestamp, sending->timestamp, memory_order_relaxed);
 }

@@ -131,6 +131,11 @@ int slc__pub_wait(struct slc__pub *pub, int64_t deadline, int64_t spin_ns);
 /* Called in the middle of a take, once for each gap: ordinals first .. first + count - 1 were lost. */
 typedef void (*slc__sub_drop_fn)(void *ctx, uint64_t first, uint64_t count);
 
+/* Where slot `slot` of a later generation lies, for a message that is held, and the bytes that it has.  May ask the
+ * broker.  SLC_GONE: the broker has no such generation (any more); another negative status: not now. */
+typedef int (*slc__sub_payload_fn)(void *ctx, uint32_t generation, uint32_t slot, const uint8_t **ret_payload,
+                                   uint64_t *ret_capacity);
+
 struct slc__sub {
   struct slc__control control;
   struct slc__buffers buffers;
@@ -153,6 +158,8 @@ struct slc__sub {
   bool ignore_drops;        /* neither counted nor told */
   slc__sub_drop_fn on_drop; /* NULL: nobody wants to know */
   void *drop_ctx;
+  slc__sub_payload_fn payload_of; /* NULL: later generations can't be reached */
+  void *payload_ctx;
 };
 
 struct slc__taken {
@@ -164,7 +171,8 @@ struct slc__taken {
   uint32_t publisher;
   uint32_t flags; /* SLC__FLAG_* */
   uint32_t slot;
-  uint32_t hold; /* to release */
+  uint32_t generation; /* of the payload; 0: in the first one's buffers */
+  uint32_t hold;       /* to release */
 };
 
 enum slc__start {
@@ -181,7 +189,7 @@ void slc__sub_init(struct slc__sub *sub, const struct slc__control *control, con
 /* Goes on to a later ordinal than the start it has got; once, before the first take. */
 void slc__sub_start_at(struct slc__sub *sub, uint64_t ordinal);
 /* 0; SLC_EMPTY (has looked at the log word); SLC_HOLD_LIMIT (the message stays unread); SLC_CORRUPT (this message
- * is skipped and counted as dropped). */
+ * is skipped and counted as dropped); the statuses of payload_of (the message stays unread). */
 int slc__sub_take(struct slc__sub *sub, struct slc__taken *ret);
 /* The latest message that is there and not yet taken, skipping those before it (not counted as dropped). */
 int slc__sub_take_newest(struct slc__sub *sub, struct slc__taken *ret);

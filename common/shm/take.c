@@ -13,7 +13,7 @@
 #include "shm/words.h"
 #include "slotcast/status.h"
 
-#define HIDDEN 1 /* beside the statuses: passed over, go on */
+#define PASSED 1 /* beside the statuses: the message was passed over, go on */
 
 enum {
   SPINS_PER_LOOK = 64, /* looks at the announced slot between two looks at log word and clock */
@@ -124,6 +124,23 @@ static bool hold_announced(struct slc__sub *sub, uint32_t slot, uint32_t hold) {
 
 /* ---- what was held ---- */
 
+/* The prefix says which generation; it is read only now that the slot is held.  A generation goes only when no retained
+ * message is in it: if it is gone and the message is not, nobody but a publisher that writes rubbish can have done it.
+ */
+int slc__held_payload_of_later(struct slc__sub *sub, uint64_t n, uint32_t slot, struct slc__taken *ret,
+                               uint64_t *ret_capacity) {
+  const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, slot);
+  const uint8_t *payload = NULL;
+  int status = SLC_GONE;
+  ret->generation = atomic_load_explicit(&prefix->ext.generation, memory_order_relaxed);
+  if (sub->payload_of != NULL)
+    status = sub->payload_of(sub->payload_ctx, ret->generation, slot, &payload, ret_capacity);
+  ret->payload = payload;
+  if (status != SLC_GONE) return status;
+  uint64_t word = slc__sub_log_word(sub, n, memory_order_acquire);
+  return slc__presence(&sub->control, word, n) == SLC__PRESENT ? SLC_CORRUPT : SLC_GONE;
+}
+
 static void tell_gap(struct slc__sub *sub) {
   uint64_t first = sub->gap_first, count = sub->gap_end - first;
   sub->gap_first = sub->gap_end = 0;
@@ -152,23 +169,36 @@ static int pass_corrupt(struct slc__sub *sub, uint64_t n) {
   return SLC_CORRUPT;
 }
 
+/* The message wanted next was evicted after the hold had been stored, and its buffers have gone with it. */
+static int pass_gone(struct slc__sub *sub, uint64_t n) {
+  count_dropped(sub, n, n + 1);
+  set_next(sub, n + 1);
+  return PASSED;
+}
+
 /* The message wanted next is there and not for this subscriber. */
 static int pass_hidden(struct slc__sub *sub, uint64_t n, uint32_t hold) {
   slc__hold_clear(sub, hold);
   set_next(sub, n + 1);
   tell_of_jump(sub);
-  return HIDDEN;
+  return PASSED;
 }
 
-/* Goes on to the next ordinal with what is in the held slot of this one: takes it, or passes it over (HIDDEN, or
- * SLC_CORRUPT). */
+static int pass_unreadable(struct slc__sub *sub, uint64_t n, int status) {
+  if (status == SLC_GONE) return pass_gone(sub, n);
+  return status == SLC_CORRUPT ? pass_corrupt(sub, n) : status;
+}
+
+/* Goes on to the next ordinal with what is in the held slot of this one: takes it, or passes it over (PASSED, or
+ * SLC_CORRUPT).  With another status it stays the next. */
 static int accept(struct slc__sub *sub, uint64_t n, uint32_t slot, uint32_t hold, struct slc__taken *ret) {
   const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, slot);
   uint32_t next = atomic_load_explicit(&prefix->next, memory_order_relaxed);
   sub->guess = next <= sub->control.geometry.slots ? next : 0;
   if (__builtin_expect(slc__held_is_hidden(sub, slot), 0)) return pass_hidden(sub, n, hold);
   sub->started = true;
-  if (__builtin_expect(slc__held_read(sub, n, slot, hold, ret) != SLC_OK, 0)) return pass_corrupt(sub, n);
+  int status = slc__held_read(sub, n, slot, hold, ret);
+  if (__builtin_expect(status != SLC_OK, 0)) return pass_unreadable(sub, n, status);
   if (sub->claim > n) sub->claim = n + 1;
   atomic_store_explicit(&sub->line->received, atomic_load_explicit(&sub->line->received, memory_order_relaxed) + 1,
                         memory_order_relaxed);
@@ -212,7 +242,7 @@ static int find_logged(struct slc__sub *sub, uint32_t hold, struct slc__taken *r
       if (slot >= sub->control.geometry.slots) return pass_corrupt(sub, n);
       if (!slc__hold_logged(sub, n, word, hold)) break;
       int status = accept(sub, n, slot, hold, ret);
-      if (status != HIDDEN) return status;
+      if (status != PASSED) return status;
       break;
     }
   }
@@ -235,7 +265,7 @@ int slc__sub_take(struct slc__sub *sub, struct slc__taken *ret) {
   uint32_t guess = sub->guess;
   if (guess != 0 && hold_announced(sub, guess - 1, hold)) {
     int status = accept(sub, sub->next, guess - 1, hold, ret);
-    if (__builtin_expect(status != HIDDEN, 1)) return status;
+    if (__builtin_expect(status != PASSED, 1)) return status;
   }
   return take_logged(sub, hold, ret);
 }
@@ -260,17 +290,24 @@ static size_t name_candidates(struct slc__sub *sub, struct slc__taken *ret, size
 }
 
 /* Those whose log word is still the same are held; the others are given up, and the ordinals lost before one that is
- * taken count as dropped.  What is lost at the end is for the next take to find. */
+ * taken count as dropped.  What is lost at the end is for the next take to find, and so is one that can't be read now,
+ * with all behind it. */
 static size_t accept_candidates(struct slc__sub *sub, struct slc__taken *ret, size_t candidates) {
   size_t count = 0;
+  bool is_blocked = false;
   for (size_t i = 0; i < candidates; i++) {
     const struct slc__taken candidate = ret[i];
-    if (slc__sub_log_word(sub, candidate.ordinal, memory_order_seq_cst) != candidate.size) {
+    if (is_blocked || slc__sub_log_word(sub, candidate.ordinal, memory_order_seq_cst) != candidate.size) {
       slc__hold_clear(sub, candidate.hold);
       continue;
     }
-    count_dropped(sub, sub->next, candidate.ordinal);
-    if (accept(sub, candidate.ordinal, candidate.slot, candidate.hold, &ret[count]) == SLC_OK) count++;
+    if (candidate.ordinal != sub->next) {
+      count_dropped(sub, sub->next, candidate.ordinal);
+      set_next(sub, candidate.ordinal);
+    }
+    int status = accept(sub, candidate.ordinal, candidate.slot, candidate.hold, &ret[count]);
+    if (status == SLC_OK) count++;
+    is_blocked = sub->next == candidate.ordinal;
   }
   if (sub->gap_end != 0) tell_gap(sub);
   return count;
@@ -313,6 +350,7 @@ int slc__sub_take_newest(struct slc__sub *sub, struct slc__taken *ret) {
     }
     int status = accept(sub, n, slot, hold, ret);
     if (n > first) tell_of_jump(sub);
+    if (status == PASSED) break;
     return status;
   }
   return slc__sub_take(sub, ret); /* all between is gone: the ordinary way counts and goes on */

@@ -88,11 +88,14 @@ int broker_open(struct broker *broker, uv_loop_t *loop, const struct broker_opti
     return status;
   }
   open_reserve(broker);
+  uv_timer_init(loop, &broker->sweeper);
+  broker->sweeper.data = broker;
   return SLC_OK;
 }
 
 void broker_close(struct broker *broker) {
   uv_close((uv_handle_t *)&broker->listener, NULL);
+  uv_close((uv_handle_t *)&broker->sweeper, NULL);
   slc__net_unlisten(broker->options.socket, &broker->listen_fd, &broker->lock_fd);
   slc__fd_close(&broker->reserve_fd);
   broker->is_closing = true;

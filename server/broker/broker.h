@@ -96,6 +96,16 @@ struct table {
   uint8_t *lines; /* as in the Membership message */
 };
 
+/* A later generation of a channel's buffers: payloads in larger slots. */
+struct generation {
+  uint32_t number; /* 2, 3 .. */
+  int fd;
+  uint64_t slot_size;
+  uint64_t memory;
+  bool is_ended; /* nobody will publish into it any more */
+  uint64_t end;  /* then: every message in it has a smaller ordinal */
+};
+
 struct channel {
   char *name;
   char *type;              /* "": any */
@@ -106,7 +116,10 @@ struct channel {
   uint64_t epoch; /* our own; publishers can write the one in control */
   struct slc__mapping control_mapping;
   int control_fd, buffers_fd;
-  uint64_t memory; /* bytes of all objects */
+  struct generation *generations; /* by rising number; the last is the newest */
+  uint32_t generation_count;
+  uint32_t generation; /* the number of the newest; the first one's buffers are not in the list */
+  uint64_t memory;     /* bytes of all objects */
   struct table **tables;
   uint32_t table_count;
   uint32_t last_doorbell;
@@ -153,7 +166,8 @@ struct broker {
   int session_lock; /* shm backend; -1 otherwise */
   int listen_fd, lock_fd, reserve_fd;
   uv_poll_t listener;
-  void *channels; /* tsearch tree by name */
+  uv_timer_t sweeper; /* of old generations */
+  void *channels;     /* tsearch tree by name */
   bool is_closing;
   uint64_t last_user;
   LIST_HEAD(, process) processes;
@@ -229,6 +243,17 @@ enum { PUBLISHER_BATCH_MIN = 2 };
 uint32_t channel_batch(const struct channel *channel, uint32_t slots, uint32_t max_loans);
 /* SLC_NO_BUDGET, saying who has what, when `more` slots do not fit. */
 int channel_check_budget(const struct channel *channel, uint32_t slots, uint64_t more);
+
+/* ---- generation.c ---- */
+
+/* The newest generation, after growing where that is needed for a message of `wanted` bytes. */
+int generation_grow(struct broker *broker, struct channel *channel, uint64_t wanted, uint64_t slot_size);
+/* Answers with a generation (0: the newest); SLC_GONE. */
+int send_generation(struct user *user, uint64_t serial, uint32_t number);
+/* Frees the generations in which no message is left, nor can come to be. */
+void generations_sweep(struct channel *channel);
+void generations_free(struct channel *channel);
+uint64_t generation_largest(const struct channel *channel); /* payload bytes per slot of the newest */
 
 /* ---- table.c ---- */
 

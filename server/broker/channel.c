@@ -71,6 +71,7 @@ static void object_close(int *fd) {
 }
 
 void channel_unshape(struct channel *channel) {
+  generations_free(channel);
   for (uint32_t i = 0; i < channel->table_count; i++) table_free(channel->tables[i]);
   free(channel->tables);
   channel->tables = NULL;
@@ -113,6 +114,7 @@ static int make_control(struct broker *broker, struct channel *channel) {
   slc__control_init(&channel->control, &channel->geometry, channel->control_mapping.base);
   /* Epoch 0 is nobody's: a publisher without a membership has that. */
   channel->epoch = 1;
+  channel->generation = 1;
   atomic_store_explicit(&channel->control.page->epoch, channel->epoch, memory_order_relaxed);
   return SLC_OK;
 }

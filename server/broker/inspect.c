@@ -45,6 +45,9 @@ static void summarize(const struct channel *channel, Slotcast__ChannelSummary *s
   if (!channel->is_shaped) return;
   geometry_to_message(&channel->geometry, geometry);
   summary->geometry = geometry;
+  summary->generation = channel->generation;
+  summary->generations = channel->generation_count + 1;
+  summary->largest = generation_largest(channel);
 }
 
 /* ---- the list ---- */

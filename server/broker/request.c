@@ -180,6 +180,25 @@ static int handle_remove_channel(struct client *client, uint64_t serial, const S
   return status == SLC_OK ? answer_done(client, serial) : answer_refusal(client, serial, status);
 }
 
+/* ---- growth ---- */
+
+static int handle_grow(struct client *client, uint64_t serial, const Slotcast__Grow *request) {
+  struct user *user = find_user(client, request->user);
+  if (user == NULL || !user->is_publisher)
+    return slc__fail(SLC_PROTOCOL, "it grew a channel that it does not publish to");
+  int status = generation_grow(client->broker, user->channel, request->wanted, request->slot_size);
+  if (status == SLC_OK) status = send_generation(user, serial, 0);
+  return status < 0 ? answer_refusal(client, serial, status) : status;
+}
+
+static int handle_fetch_generation(struct client *client, uint64_t serial, const Slotcast__FetchGeneration *request) {
+  struct user *user = find_user(client, request->user);
+  if (user == NULL || !user->channel->is_shaped)
+    return slc__fail(SLC_PROTOCOL, "it asked for the buffers of a channel that it does not use");
+  int status = send_generation(user, serial, request->number);
+  return status < 0 ? answer_refusal(client, serial, status) : status;
+}
+
 /* ---- all ---- */
 
 int request_handle(struct client *client, const Slotcast__Message *message, struct slc__fds *fds) {
@@ -203,6 +222,10 @@ int request_handle(struct client *client, const Slotcast__Message *message, stru
     return handle_create_channel(client, serial, message->create_channel);
   case SLOTCAST__MESSAGE__BODY_REMOVE_CHANNEL:
     return handle_remove_channel(client, serial, message->remove_channel);
+  case SLOTCAST__MESSAGE__BODY_GROW:
+    return handle_grow(client, serial, message->grow);
+  case SLOTCAST__MESSAGE__BODY_FETCH_GENERATION:
+    return handle_fetch_generation(client, serial, message->fetch_generation);
   case SLOTCAST__MESSAGE__BODY_LIST_CHANNELS:
     return send_channel_list(client, serial, message->list_channels);
   case SLOTCAST__MESSAGE__BODY_INSPECT_CHANNEL: {

@@ -112,12 +112,14 @@ static int check_against_shape(const struct channel *channel, const Slotcast__Op
   if ((request->reliable != 0) != (g->reliable != 0))
     return slc__fail(SLC_INCOMPATIBLE, "the publishers of %s are %s: all have to agree", channel->name,
                      g->reliable != 0 ? "reliable" : "not reliable");
-  if (request->slots > g->slots || request->slot_size > g->slot_size || request->max_publishers > g->max_publishers)
+  if (request->slots > g->slots || request->max_publishers > g->max_publishers)
     return slc__fail(SLC_INCOMPATIBLE,
-                     "the channel %s has %u slots of %llu bytes and at most %u publishers; asked for were %u, %llu and "
-                     "%u: ask for no more, or for 0 (as it is)",
-                     channel->name, g->slots, (unsigned long long)g->slot_size, g->max_publishers, request->slots,
-                     (unsigned long long)request->slot_size, request->max_publishers);
+                     "the channel %s has %u slots and at most %u publishers; asked for were %u and %u: ask for no "
+                     "more, or for 0 (as it is)",
+                     channel->name, g->slots, g->max_publishers, request->slots, request->max_publishers);
+  if (channel->is_fixed && request->slot_size > g->slot_size)
+    return slc__fail(SLC_INCOMPATIBLE, "the channel %s has slots of %llu bytes for good; asked for were %llu",
+                     channel->name, (unsigned long long)g->slot_size, (unsigned long long)request->slot_size);
   if (is_same(request->keep_last, g->keep_last) && is_same(request->metadata_size, g->metadata_size) &&
       is_same(request->checksum, g->checksum) && is_same(checksum_size(request), g->checksum_size))
     return SLC_OK;
@@ -314,6 +316,7 @@ void user_forget(struct user *user) {
 static void publisher_leave(struct channel *channel, uint32_t id) {
   if (id == 0) return; /* was refused for want of one */
   slc__repair(&channel->control, id);
+  atomic_store_explicit(&channel->control.publishers[id - 1].generation, 0, memory_order_seq_cst);
   /* Only now: an id with slots to repair must not be anybody's. */
   channel->publisher_ids[id] = 0;
 }

@@ -100,7 +100,7 @@ typedef int (*slc_growth_fn)(void *ctx, uint64_t wanted, uint64_t *slot_size);
 typedef struct slc_publisher_options {
   uint32_t size;
   uint32_t slots;          /* of the channel, 4..1048576; 0: as it is, or 64.  The first publisher decides */
-  uint64_t slot_size;      /* largest message, bytes; 0: as the channel is, or 1024 */
+  uint64_t slot_size;      /* bytes; 0: as the channel is, or 1024.  A larger message makes the channel grow */
   uint32_t max_loans;      /* slots on loan at once; 0: 1 */
   uint32_t max_publishers; /* of the channel, 1..4095; 0: as it is, or 64 */
   int reliable;     /* non-zero: loans wait (WOULD_BLOCK) for reliable subscribers; all publishers of a channel agree */
@@ -153,10 +153,14 @@ typedef struct slc_loan {
   uint64_t timestamp_ns; /* 0: publish takes the time; the caller may set another */
 } slc_loan;
 
-/* Borrows a slot for a message of up to `size` bytes (0: the channel's slot size).  On a channel that is not reliable
- * SLC_WOULD_BLOCK comes only for a moment, while this publisher has not learnt yet of subscribers that have just
- * joined.  SLC_WOULD_BLOCK, SLC_LOAN_LIMIT, SLC_TOO_LARGE, SLC_CORRUPT, SLC_FORKED.  The memory is the caller's until
- * publish, discard or close. */
+/* Borrows a slot for a message of up to `size` bytes (0: the channel's first slot size).  On a channel that is not
+ * reliable SLC_WOULD_BLOCK comes only for a moment, while this publisher has not learnt yet of subscribers that have
+ * just joined.  A size above the channel's slots makes it grow by a generation of larger slots (on_growth is asked),
+ * through the broker: then also SLC_REFUSED, SLC_LIMIT, SLC_BROKER_GONE, SLC_NO_DESCRIPTORS, SLC_NO_MEMORY,
+ * SLC_PROTOCOL, SLC_INVALID (on_growth chose too small a size), SLC_TOO_LARGE (the channel's size is fixed, or 1 TiB).
+ * SLC_WOULD_BLOCK, SLC_LOAN_LIMIT, SLC_CORRUPT, SLC_FORKED.  The memory is the caller's until publish, discard or
+ * close.
+ */
 SLC_EXPORT int slc_publisher_loan(slc_publisher *publisher, size_t size, slc_loan *ret_loan);
 /* Publishes the first `size` bytes (1..capacity) of a loan; from then on the memory must not be written.  *ret_ordinal
  * (may be NULL): 1, 2, 3 .. per channel.  SLC_STALE: not on loan (any more).  SLC_INVALID: size is 0 or more than the
@@ -179,6 +183,7 @@ typedef struct slc_publisher_stats {
   uint64_t wakes;       /* system calls made to wake sleepers */
   uint32_t subscribers; /* of the channel, now */
   uint32_t publishers;  /* of the channel, now */
+  uint32_t generation;  /* of the channel's buffers, the newest: 1 until it has grown */
 } slc_publisher_stats;
 /* Reads shared memory only.  SLC_INVALID, SLC_FORKED. */
 SLC_EXPORT int slc_publisher_stats_get(slc_publisher *publisher, slc_publisher_stats *ret_stats);
@@ -249,8 +254,10 @@ enum slc_message_flags {
 };
 
 /* Takes the next message in order of ordinals.  An overrun subscriber goes on with the older of what is left, and the
- * ordinals skipped count as dropped.  SLC_EMPTY, SLC_HOLD_LIMIT (the message stays unread), SLC_CORRUPT, SLC_FORKED;
- * while waiting for the first publisher also the statuses of slc_subscriber_open. */
+ * ordinals skipped count as dropped.  The first message after the channel has grown is fetched through the broker; if
+ * that fails the message stays unread: SLC_BROKER_GONE, SLC_NO_DESCRIPTORS, SLC_NO_MEMORY, SLC_PROTOCOL.  SLC_EMPTY,
+ * SLC_HOLD_LIMIT (the message stays unread), SLC_CORRUPT, SLC_FORKED; while waiting for the first publisher also the
+ * statuses of slc_subscriber_open. */
 SLC_EXPORT int slc_subscriber_take(slc_subscriber *subscriber, slc_message *ret_message);
 /* Takes the latest message, skipping unread ones before it (they don't count as dropped).  Statuses as take. */
 SLC_EXPORT int slc_subscriber_take_newest(slc_subscriber *subscriber, slc_message *ret_message);
@@ -354,6 +361,9 @@ typedef struct slc_channel_info {
   uint32_t max_loans;       /* of all publishers together; 0: no limit */
   uint32_t max_holds;       /* of all subscribers together; 0: no limit */
   int64_t linger_ns;
+  uint64_t largest;     /* payload bytes per slot of the newest generation of buffers */
+  uint32_t generation;  /* its number: 1 until the channel has grown */
+  uint32_t generations; /* that there are now */
   /* the following only from slc_channel_inspect */
   uint64_t bytes;
   uint64_t drops;

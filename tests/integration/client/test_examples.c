@@ -1,7 +1,9 @@
-/* The README's two programs, as real processes: what the one sends the other prints. */
+/* The README's two programs, as real processes: what the one sends the other prints.  And the programs that show one
+ * feature each: they print what stands in docs/examples/NAME.txt. */
 #include "common.h"
 
 #include <fcntl.h>
+#include <glob.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,6 +29,15 @@ static int example_end(pid_t pid) {
   int status = 0;
   assert_int_equal(waitpid(pid, &status, 0), pid);
   return status;
+}
+
+/* To the end, as a string that the caller frees. */
+static char *read_all(FILE *stream) {
+  char *text = NULL;
+  size_t room = 0;
+  ssize_t length = getdelim(&text, &room, '\0', stream);
+  if (length < 0) text[0] = '\0';
+  return text;
 }
 
 /* A terminal, so that the program's output comes line by line. */
@@ -75,7 +86,42 @@ static void test_examples_talk(void **state) {
   slc_client_close(client);
 }
 
+/* Its output to the end, and its exit status. */
+static void check_output_of(const char *name, const char *expected) {
+  int ends[2];
+  assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+  pid_t pid = example_start(name, ends[1]);
+  close(ends[1]);
+  FILE *output = fdopen(ends[0], "r");
+  assert_non_null(output);
+  char *printed = read_all(output);
+  fclose(output);
+  print_message("%s\n", name);
+  assert_string_equal(printed, expected);
+  assert_int_equal(example_end(pid), 0);
+  free(printed);
+}
+
+static void test_examples_alone(void **state) {
+  (void)state;
+  char pattern[PATH_MAX];
+  snprintf(pattern, sizeof pattern, "%s/*.txt", getenv("SLOTCAST_EXAMPLE_SOURCES"));
+  glob_t found;
+  assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+  for (size_t i = 0; i < found.gl_pathc; i++) {
+    FILE *file = fopen(found.gl_pathv[i], "re");
+    assert_non_null(file);
+    char *expected = read_all(file);
+    fclose(file);
+    char *name = strrchr(found.gl_pathv[i], '/') + 1;
+    *strrchr(name, '.') = '\0';
+    check_output_of(name, expected);
+    free(expected);
+  }
+  globfree(&found);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {BROKER_TEST(test_examples_talk)};
+  const struct CMUnitTest tests[] = {BROKER_TEST(test_examples_talk), BROKER_TEST(test_examples_alone)};
   return cmocka_run_group_tests_name("client_examples", tests, NULL, NULL);
 }

@@ -451,6 +451,93 @@ static void test_find_weak(void **state) {
   pair_deinit(&pair);
 }
 
+/* ---- payloads in later generations ---- */
+
+struct later {
+  struct pair *pair;
+  int status;
+  uint32_t evicts; /* messages sent while the subscriber asks, so that what it holds is evicted */
+  uint32_t asked;
+  uint8_t payload[64];
+};
+
+static int later_payload(void *ctx, uint32_t generation, uint32_t slot, const uint8_t **ret_payload,
+                         uint64_t *ret_capacity) {
+  struct later *later = ctx;
+  (void)slot;
+  assert_int_equal(generation, 7);
+  later->asked++;
+  if (later->evicts > 0) pair_send(later->pair, later->evicts);
+  later->evicts = 0;
+  *ret_payload = later->payload;
+  *ret_capacity = sizeof later->payload;
+  return later->status;
+}
+
+static void move_to_later(struct pair *pair, uint64_t n) {
+  struct slc__prefix *prefix =
+      slc__buffers_prefix(&pair->channel.buffers, slc__log_slot(*slc__log_at(&pair->channel.control, n)));
+  prefix->flags = (prefix->flags & ~SLC__FLAG_INLINE) | SLC__FLAG_GROWN;
+  prefix->ext.generation = 7;
+}
+
+static void later_init(struct later *later, struct pair *pair) {
+  *later = (struct later){.pair = pair};
+  pair_init(pair, 32, 0, SLC__START_NEWEST);
+  pair->sub.payload_of = later_payload;
+  pair->sub.payload_ctx = later;
+}
+
+/* What can't be read now stays unread, with all behind it; nothing is lost or held. */
+static void test_find_later_not_now(void **state) {
+  (void)state;
+  struct pair pair;
+  struct later later;
+  struct slc__taken taken[HOLDS];
+  size_t count;
+  later_init(&later, &pair);
+  pair_send(&pair, 4);
+  move_to_later(&pair, 2);
+  later.status = SLC_BROKER_GONE;
+  assert_int_equal(slc__sub_take_many(&pair.sub, taken, HOLDS, &count), SLC_OK);
+  assert_int_equal(count, 2);
+  for (size_t i = 0; i < count; i++) release(&pair, &taken[i]);
+  assert_int_equal(slc__sub_take_many(&pair.sub, taken, HOLDS, &count), SLC_BROKER_GONE);
+  assert_int_equal(slc__sub_take(&pair.sub, taken), SLC_BROKER_GONE);
+  assert_int_equal(slc__sub_find(&pair.sub, 2, false, taken), SLC_BROKER_GONE);
+  assert_int_equal(pair.sub.held, 0);
+  later.status = SLC_OK;
+  assert_int_equal(slc__sub_take_many(&pair.sub, taken, HOLDS, &count), SLC_OK);
+  assert_int_equal(count, 2);
+  assert_int_equal(taken[0].ordinal, 2);
+  assert_ptr_equal(taken[0].payload, later.payload);
+  assert_int_equal(pair.sub.dropped, 0);
+  for (size_t i = 0; i < count; i++) release(&pair, &taken[i]);
+  pair_deinit(&pair);
+}
+
+/* A generation that nobody has: rubbish while the message is retained, and else a message that was lost. */
+static void test_find_later_gone(void **state) {
+  (void)state;
+  struct pair pair;
+  struct later later;
+  struct slc__taken taken;
+  later_init(&later, &pair);
+  later.status = SLC_GONE;
+  pair_send(&pair, 2);
+  move_to_later(&pair, 0);
+  assert_int_equal(slc__sub_find(&pair.sub, 0, false, &taken), SLC_CORRUPT);
+  assert_int_equal(slc__sub_take(&pair.sub, &taken), SLC_CORRUPT);
+  move_to_later(&pair, 1);
+  later.evicts = 100;
+  assert_int_equal(slc__sub_take(&pair.sub, &taken), SLC_OK);
+  assert_true(taken.ordinal > 1);
+  assert_int_equal(pair.sub.dropped, taken.ordinal);
+  assert_int_equal(later.asked, 3);
+  release(&pair, &taken);
+  pair_deinit(&pair);
+}
+
 /* What can't be, found: said, and nothing is left held. */
 static void test_find_corrupt(void **state) {
   (void)state;
@@ -525,6 +612,8 @@ int main(void) {
       cmocka_unit_test(test_find_by_ordinal),
       cmocka_unit_test(test_find_by_time),
       cmocka_unit_test(test_find_weak),
+      cmocka_unit_test(test_find_later_not_now),
+      cmocka_unit_test(test_find_later_gone),
       cmocka_unit_test(test_find_corrupt),
       cmocka_unit_test(test_find_keep_last),
   };

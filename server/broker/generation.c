@@ -1,0 +1,178 @@
+/* Growth: later generations of a channel's buffers, with larger slots, made when a message is larger than every slot.
+ *
+ * The first generation's buffers hold every prefix, so that they stay; of the later ones only the newest is needed for
+ * new messages.  An older one goes when
+ *   1. no publisher may still write to it: a publisher puts the oldest generation that it may write to into its line
+ *      (seq_cst), and then sees that it is still the newest (seq_cst), or takes it back; we store the newer number
+ *      before we read the lines, so at least one of us sees the other;
+ *   2. then, everything published into it is in the log below the first absent ordinal: its end;
+ *   3. everything below that end has been evicted.
+ * A subscriber that holds a message has its generation mapped, and keeps it.  Thread: the loop's. */
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "broker/broker.h"
+#include "shm/words.h"
+
+enum { SWEEP_MS = 250 };
+
+/* ---- making ---- */
+
+static struct generation *newest(const struct channel *channel) {
+  return channel->generation_count == 0 ? NULL : &channel->generations[channel->generation_count - 1];
+}
+
+uint64_t generation_largest(const struct channel *channel) {
+  const struct generation *last = newest(channel);
+  return last != NULL ? last->slot_size : channel->geometry.slot_size;
+}
+
+static void on_sweep(uv_timer_t *timer);
+
+static int generation_make(struct broker *broker, struct channel *channel, uint64_t slot_size) {
+  uint64_t memory = slc__layout_payloads_size(&channel->geometry, slot_size);
+  int status = charge(broker, channel->account, LIMIT_memory, memory);
+  if (status != SLC_OK) return status;
+  struct generation *list = reallocarray(channel->generations, channel->generation_count + 1, sizeof *list);
+  struct generation fresh = {.number = channel->generation + 1, .fd = -1, .slot_size = slot_size, .memory = memory};
+  if (list != NULL) channel->generations = list;
+  status = list == NULL ? slc__fail(SLC_NO_MEMORY, "no memory for larger slots of %s", channel->name)
+                        : slc__object_create(broker->options.backend, SLC__OBJECT_PAYLOADS, memory, broker->session,
+                                             false, &fresh.fd);
+  if (status != SLC_OK) {
+    discharge(channel->account, LIMIT_memory, memory);
+    return status;
+  }
+  channel->memory += memory;
+  channel->generations[channel->generation_count++] = fresh;
+  channel->generation = fresh.number;
+  atomic_store_explicit(&channel->control.page->generation, fresh.number, memory_order_seq_cst);
+  slc__log(SLC__LOG_DEBUG, "channel %s has slots of %llu bytes now (generation %u)", channel->name,
+           (unsigned long long)slot_size, fresh.number);
+  return SLC_OK;
+}
+
+int generation_grow(struct broker *broker, struct channel *channel, uint64_t wanted, uint64_t slot_size) {
+  if (wanted <= generation_largest(channel)) return SLC_OK;
+  if (channel->is_fixed)
+    return slc__fail(SLC_TOO_LARGE, "a message of %llu bytes: the channel %s has slots of %llu bytes and does not grow",
+                     (unsigned long long)wanted, channel->name, (unsigned long long)channel->geometry.slot_size);
+  if (wanted > slot_size || slot_size > SLC__SLOT_SIZE_MAX)
+    return slc__fail(SLC_TOO_LARGE, "slots of %llu bytes, for a message of %llu, can't be: the most is %llu",
+                     (unsigned long long)slot_size, (unsigned long long)wanted, (unsigned long long)SLC__SLOT_SIZE_MAX);
+  int status = generation_make(broker, channel, slot_size);
+  if (status != SLC_OK) return status;
+  generations_sweep(channel);
+  if (channel->generation_count > 1 && !uv_is_active((uv_handle_t *)&broker->sweeper))
+    uv_timer_start(&broker->sweeper, on_sweep, SWEEP_MS, SWEEP_MS);
+  return SLC_OK;
+}
+
+/* ---- answering ---- */
+
+static const struct generation *find(const struct channel *channel, uint32_t number) {
+  for (uint32_t i = 0; i < channel->generation_count; i++) {
+    if (channel->generations[i].number == number) return &channel->generations[i];
+  }
+  return NULL;
+}
+
+static int add_payloads(struct outgoing *outgoing, const struct user *user, const struct generation *generation) {
+  Slotcast__DescriptorKind kind = SLOTCAST__DESCRIPTOR_KIND__PAYLOADS;
+  return user->is_publisher ? outgoing_add(outgoing, kind, generation->fd, generation->memory, true)
+                            : outgoing_add_read_only(outgoing, kind, generation->fd, generation->memory);
+}
+
+int send_generation(struct user *user, uint64_t serial, uint32_t number) {
+  const struct channel *channel = user->channel;
+  uint32_t wanted = number == 0 ? channel->generation : number;
+  const struct generation *generation = find(channel, wanted);
+  if (generation == NULL && wanted != 1)
+    return slc__fail(SLC_GONE, "generation %u of %s's buffers is not there", wanted, channel->name);
+  Slotcast__Generation body = SLOTCAST__GENERATION__INIT;
+  struct outgoing outgoing;
+  outgoing_init(&outgoing, serial);
+  body.number = wanted;
+  body.slot_size = generation != NULL ? generation->slot_size : channel->geometry.slot_size;
+  outgoing.message.body_case = SLOTCAST__MESSAGE__BODY_GENERATION;
+  outgoing.message.generation = &body;
+  int status = generation != NULL ? add_payloads(&outgoing, user, generation) : SLC_OK;
+  if (status == SLC_OK) status = outgoing_send(&outgoing, user->client);
+  outgoing_deinit(&outgoing);
+  return status;
+}
+
+/* ---- freeing ---- */
+
+static void generation_drop(struct channel *channel, struct generation *generation) {
+  slc__object_unlink(generation->fd);
+  slc__fd_close(&generation->fd);
+  discharge(channel->account, LIMIT_memory, generation->memory);
+  channel->memory -= generation->memory;
+}
+
+void generations_free(struct channel *channel) {
+  for (uint32_t i = 0; i < channel->generation_count; i++) generation_drop(channel, &channel->generations[i]);
+  free(channel->generations);
+  channel->generations = NULL;
+  channel->generation_count = 0;
+}
+
+/* 1. */
+static bool is_written_to(const struct channel *channel, uint32_t number) {
+  const struct user *user;
+  LIST_FOREACH(user, &channel->users, of_channel) {
+    if (!user->is_publisher) continue;
+    const struct slc__publisher_line *line = &channel->control.publishers[user->publisher_id - 1];
+    uint32_t oldest = atomic_load_explicit(&line->generation, memory_order_seq_cst);
+    if (oldest != 0 && oldest <= number) return true;
+  }
+  return false;
+}
+
+/* 2. A tail that a publisher has spoilt only keeps the generation. */
+static uint64_t first_absent(const struct slc__control *control) {
+  uint64_t n = atomic_load_explicit(&control->page->tail, memory_order_acquire);
+  for (uint64_t steps = slc__steps_max(control); steps > 0 && n <= SLC__ORDINAL_MAX; steps--, n++) {
+    uint64_t word = atomic_load_explicit(slc__log_at(control, n), memory_order_seq_cst);
+    if (slc__presence(control, word, n) == SLC__ABSENT) break;
+  }
+  return n;
+}
+
+/* 3. */
+static bool is_over(struct channel *channel, struct generation *generation) {
+  const struct slc__control *control = &channel->control;
+  if (!generation->is_ended && is_written_to(channel, generation->number)) return false;
+  if (!generation->is_ended) generation->end = first_absent(control);
+  generation->is_ended = true;
+  return atomic_load_explicit(&control->page->head, memory_order_acquire) >= generation->end;
+}
+
+void generations_sweep(struct channel *channel) {
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < channel->generation_count; i++) {
+    struct generation *generation = &channel->generations[i];
+    if (i + 1 < channel->generation_count && is_over(channel, generation)) {
+      generation_drop(channel, generation);
+    } else {
+      channel->generations[kept++] = *generation;
+    }
+  }
+  channel->generation_count = kept;
+}
+
+static void sweep_one(struct channel *channel, void *ctx) {
+  bool *is_more = ctx;
+  generations_sweep(channel);
+  if (channel->generation_count > 1) *is_more = true;
+}
+
+/* Eviction goes on without us, so we look from time to time, while there is something to look for. */
+static void on_sweep(uv_timer_t *timer) {
+  bool is_more = false;
+  channel_for_each(timer->data, sweep_one, &is_more);
+  if (!is_more) uv_timer_stop(timer);
+}
