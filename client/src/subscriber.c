@@ -58,8 +58,6 @@ struct slc_subscriber {
   int bell_fd; /* receiving end of the pair; -1: no readiness descriptor asked for */
   int ring_fd; /* sending end */
   int epoll_fd;
-  uint32_t seen_publishers; /* as of the last wait */
-  uint64_t seen_joined;
   int64_t spin_ns;
   enum slc__start start;
 
@@ -153,19 +151,6 @@ int slc__subscriber_pushed(slc_client *client, struct slc__received *received) {
 
 /* ---- attaching -------------------------------------------------------------------------------------------------- */
 
-static void publishers_note(slc_subscriber *subscriber) {
-  const struct slc__control_page *page = subscriber->sub.control.page;
-  subscriber->seen_publishers = atomic_load_explicit(&page->publishers, memory_order_acquire);
-  subscriber->seen_joined = atomic_load_explicit(&page->publishers_joined, memory_order_acquire);
-}
-
-static bool publishers_changed(slc_subscriber *subscriber) {
-  uint32_t publishers = subscriber->seen_publishers;
-  uint64_t joined = subscriber->seen_joined;
-  publishers_note(subscriber);
-  return publishers != subscriber->seen_publishers || joined != subscriber->seen_joined;
-}
-
 /* The slot log's wish for a message in a later generation: mapped, or fetched now. */
 static int payload_of(void *ctx, uint32_t number, uint32_t slot, const uint8_t **ret_payload, uint64_t *ret_capacity) {
   slc_subscriber *subscriber = ctx;
@@ -195,7 +180,6 @@ static int attachment_use(slc_subscriber *subscriber, enum slc__start start) {
                 attachment->max_holds, start);
   subscriber->sub.payload_of = payload_of;
   subscriber->sub.payload_ctx = subscriber;
-  publishers_note(subscriber);
   subscriber->attached = true;
   return 0;
 }
@@ -276,7 +260,9 @@ static int subscriber_make(slc_subscriber *subscriber, const char *channel, cons
   subscriber->start = options->start == SLC_START_OLDEST ? SLC__START_OLDEST : SLC__START_NEWEST;
   int status = request_open(subscriber, channel, options);
   if (status != 0 || !attachment_is_there(subscriber)) return status;
-  return attachment_use(subscriber, subscriber->start);
+  status = attachment_use(subscriber, subscriber->start);
+  if (status == 0) slc__sub_publishers_changed(&subscriber->sub); /* those who are there are no news */
+  return status;
 }
 
 static int options_check(const slc_subscriber_options *options) {
@@ -434,11 +420,11 @@ int slc_subscriber_release(slc_subscriber *subscriber, slc_message *message) {
 
 /* One slice.  0 when there is something to tell, SLC_TIMED_OUT when not. */
 static int wait_attached(slc_subscriber *subscriber, int64_t deadline) {
-  if (publishers_changed(subscriber)) return 0;
+  if (slc__sub_publishers_changed(&subscriber->sub)) return 0;
   int64_t slice = slc__deadline_after(atomic_load(&subscriber->client->gone) ? SLICE_ALONE_NS : SLICE_NS);
   int status = slc__sub_wait(&subscriber->sub, slice < deadline ? slice : deadline, subscriber->spin_ns);
   if (status == 0) return 0;
-  return publishers_changed(subscriber) ? 0 : SLC_TIMED_OUT;
+  return slc__sub_publishers_changed(&subscriber->sub) ? 0 : SLC_TIMED_OUT;
 }
 
 static int wait_unattached(slc_subscriber *subscriber, int64_t deadline) {

@@ -152,6 +152,8 @@ struct slc__sub {
   uint64_t gap_first, gap_end; /* dropped, and not yet told */
   bool started;                /* has taken its first message */
   bool ring_on_release;        /* publishers of this channel may wait */
+  uint32_t seen_publishers;    /* the broker's counts, as of the last slc__sub_publishers_changed */
+  uint64_t seen_joined;
 
   /* Set by the caller after init. */
   uint32_t hidden_flags;    /* messages with one of these SLC__FLAG_* are passed over */
@@ -199,8 +201,10 @@ int slc__sub_take_many(struct slc__sub *sub, struct slc__taken *ret, size_t max,
 /* SLC_STALE when this hold is not in use. */
 int slc__sub_release(struct slc__sub *sub, uint32_t hold);
 bool slc__sub_ready(const struct slc__sub *sub); /* whether something may be taken: looks at the log word */
-/* Polls for spin_ns (INT64_MAX: never sleeps), then sleeps.  0: something may be taken.  SLC__SUB_RUNG: woken for
- * another reason (the broker rings when publishers come or go; a signal came).  SLC_TIMED_OUT. */
+/* Whether publishers have come or gone since it was last asked; before that there were none. */
+bool slc__sub_publishers_changed(struct slc__sub *sub);
+/* Polls for spin_ns (INT64_MAX: never sleeps), then sleeps.  0: something may be taken.  SLC__SUB_RUNG: publishers have
+ * changed, or woken for another reason (a ring of others, a signal).  SLC_TIMED_OUT. */
 enum { SLC__SUB_RUNG = 1 };
 int slc__sub_wait(struct slc__sub *sub, int64_t deadline, int64_t spin_ns);
 /* Asks for the doorbell to be rung once for the next message.  True: armed.  False: something is there already. */

@@ -387,6 +387,20 @@ static bool is_announced(const struct slc__sub *sub) {
   return seq == sub->next + 1;
 }
 
+static bool publishers_differ(const struct slc__sub *sub) {
+  const struct slc__control_page *page = sub->control.page;
+  return atomic_load_explicit(&page->publishers, memory_order_seq_cst) != sub->seen_publishers ||
+         atomic_load_explicit(&page->publishers_joined, memory_order_seq_cst) != sub->seen_joined;
+}
+
+bool slc__sub_publishers_changed(struct slc__sub *sub) {
+  if (!publishers_differ(sub)) return false;
+  const struct slc__control_page *page = sub->control.page;
+  sub->seen_publishers = atomic_load_explicit(&page->publishers, memory_order_seq_cst);
+  sub->seen_joined = atomic_load_explicit(&page->publishers_joined, memory_order_seq_cst);
+  return true;
+}
+
 /* Looks mostly at the one line that a publisher writes anyway: polling the log word would take it away from under the
  * publisher's compare-and-swap. */
 static bool spin_for_message(const struct slc__sub *sub, int64_t until) {
@@ -396,11 +410,12 @@ static bool spin_for_message(const struct slc__sub *sub, int64_t until) {
       slc__pause();
     }
     if (slc__sub_ready(sub)) return true;
-  } while (slc__clock_ns() < until);
+  } while (slc__clock_ns() < until && !publishers_differ(sub));
   return false;
 }
 
-/* While polling may do, the log word is left alone: a look at it would take its line away from the publisher that is
+/* Publishers' coming and going is looked at like the log word: between arming and sleep.
+ * While polling may do, the log word is left alone: a look at it would take its line away from the publisher that is
  * about to change it. */
 int slc__sub_wait(struct slc__sub *sub, int64_t deadline, int64_t spin_ns) {
   bool polls = spin_ns > 0;
@@ -412,6 +427,7 @@ int slc__sub_wait(struct slc__sub *sub, int64_t deadline, int64_t spin_ns) {
   }
   uint64_t bell = slc__gate_arm(&sub->table->armed, &sub->bell->bell);
   if (slc__sub_ready(sub)) return SLC_OK;
+  if (publishers_differ(sub)) return SLC__SUB_RUNG; /* the broker has rung for it before the bell was read */
   bool rung = slc__gate_sleep(&sub->bell->bell, bell, deadline);
   if (slc__sub_ready(sub)) return SLC_OK;
   return rung ? SLC__SUB_RUNG : SLC_TIMED_OUT;

@@ -269,6 +269,21 @@ static void test_subscriber_first_sleeping(void **state) {
   slc_client_close(client);
 }
 
+/* It has come and gone without a message before the subscriber looked: that is a change, too. */
+static void test_subscriber_first_told_of_leaving(void **state) {
+  (void)state;
+  slc_client *client = client_open();
+  slc_client *other = client_open();
+  slc_subscriber *subscriber = subscriber_open(client, NULL);
+  slc_publisher_close(publisher_open(other, NULL));
+  check_ok(slc_subscriber_wait(subscriber, SLC_WAIT_FOREVER));
+  assert_int_equal(subscriber_stats(subscriber).publishers, 0);
+  assert_int_equal(subscriber_stats(subscriber).publishers_joined, 1);
+  check_status(slc_subscriber_wait(subscriber, 0), SLC_TIMED_OUT);
+  slc_client_close(other);
+  slc_client_close(client);
+}
+
 /* ---- the readiness descriptor ---- */
 
 static void test_descriptor_is_level_truth(void **state) {
@@ -365,6 +380,7 @@ int main(void) {
       BROKER_TEST(test_reliable_between_two_threads),
       BROKER_TEST(test_subscriber_first),
       BROKER_TEST(test_subscriber_first_sleeping),
+      BROKER_TEST(test_subscriber_first_told_of_leaving),
       BROKER_TEST(test_descriptor_is_level_truth),
       BROKER_TEST(test_descriptor_finds_what_was_there),
       BROKER_TEST(test_descriptor_before_the_first_publisher),

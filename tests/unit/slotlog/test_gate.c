@@ -195,6 +195,27 @@ static void test_gate_subscriber_sleeps(void **state) {
   munmap(shared, sizeof *shared);
 }
 
+/* The broker may count and ring while a subscriber polls or is about to arm: it must not sleep through that. */
+static void test_gate_publishers_change_before_sleep(void **state) {
+  (void)state;
+  test_channel_init(&channel, 16, 64, 0, 1);
+  uint32_t line = test_channel_admit(&channel, 1, false);
+  struct slc__sub sub;
+  test_channel_subscriber(&channel, &sub, line, 1, SLC__START_NEWEST);
+  assert_false(slc__sub_publishers_changed(&sub));
+  atomic_store(&channel.control.page->publishers, 1);
+  slc__ring_all(channel.table, channel.bell);
+  assert_int_equal(slc__sub_wait(&sub, SLC__DEADLINE_NEVER, 0), SLC__SUB_RUNG);
+  assert_int_equal(slc__sub_wait(&sub, SLC__DEADLINE_NEVER, INT64_MAX), SLC__SUB_RUNG);
+  assert_true(slc__sub_publishers_changed(&sub));
+  assert_false(slc__sub_publishers_changed(&sub));
+  assert_int_equal(slc__sub_wait(&sub, slc__clock_ns() + 1000000, 0), SLC_TIMED_OUT);
+  atomic_store(&channel.control.page->publishers_joined, 2); /* one has gone, another come */
+  assert_int_equal(slc__sub_wait(&sub, SLC__DEADLINE_NEVER, 1000), SLC__SUB_RUNG);
+  assert_true(slc__sub_publishers_changed(&sub));
+  test_channel_deinit(&channel);
+}
+
 static void send_all_reliably(struct shared *shared) {
   struct slc__pub pub;
   uint64_t ordinal;
@@ -312,6 +333,7 @@ int main(void) {
       cmocka_unit_test(test_gate_no_lost_wake_up),
       cmocka_unit_test(test_gate_sleeps_on_several),
       cmocka_unit_test(test_gate_subscriber_sleeps),
+      cmocka_unit_test(test_gate_publishers_change_before_sleep),
       cmocka_unit_test(test_gate_publisher_sleeps),
       cmocka_unit_test(test_gate_doorbells),
       cmocka_unit_test(test_gate_ring_all),
