@@ -158,6 +158,7 @@ void test_broker_kill(struct test_broker *broker) {
 }
 
 static int shm_count(const struct test_broker *broker, bool tell) {
+  if (broker->session[0] == '\0') return 0;
   char mine[96];
   snprintf(mine, sizeof mine, SHM_PREFIX "%s", broker->session);
   DIR *directory = opendir(SHM_DIRECTORY);
@@ -172,6 +173,10 @@ static int shm_count(const struct test_broker *broker, bool tell) {
   return left;
 }
 
+int test_broker_names(const struct test_broker *broker) {
+  return shm_count(broker, false);
+}
+
 /* After a kill the broker of another test may be sweeping the same session: ours leaves that to it, and its end is seen
  * by inotify.  The watchdog ends what never comes. */
 static void sweep_await(const struct test_broker *broker) {
@@ -184,9 +189,17 @@ static void sweep_await(const struct test_broker *broker) {
 }
 
 static int shm_check(const struct test_broker *broker) {
-  if (broker->session[0] == '\0') return 0;
   if (broker->was_killed) sweep_await(broker);
   return shm_count(broker, true) > 0;
+}
+
+int test_broker_restart(struct test_broker *broker) {
+  broker_launch(broker);
+  int faults = shm_check(broker);
+  broker->was_killed = false;
+  broker->session[0] = '\0';
+  session_find(broker);
+  return faults;
 }
 
 static int directory_remove(const struct test_broker *broker) {

@@ -31,6 +31,11 @@ void test_broker_start(struct test_broker *broker);
 int test_broker_stop(struct test_broker *broker);
 /* SIGKILL, and waits for its end. */
 void test_broker_kill(struct test_broker *broker);
+/* After a kill: another one on the same path, that must have swept what its predecessor left in /dev/shm.  0, or the
+ * number of faults, each told on stderr. */
+int test_broker_restart(struct test_broker *broker);
+/* How many names it has in /dev/shm. */
+int test_broker_names(const struct test_broker *broker);
 /* Stops it, removes the scratch directory and looks for what is left: descriptors, mappings and children of this
  * process, files of the broker.  After a kill, its successor must have swept what it left in /dev/shm.  0, or the
  * number of faults, each told on stderr. */

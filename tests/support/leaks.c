@@ -13,13 +13,15 @@
 #include <unistd.h>
 
 /* Calls `visit` for each descriptor but the one that reads the directory. */
-static int descriptors_visit(void (*visit)(int fd, const char *target)) {
-  DIR *directory = opendir("/proc/self/fd");
+static int descriptors_visit(pid_t pid, void (*visit)(int fd, const char *target)) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+  DIR *directory = opendir(path);
   if (directory == NULL) abort();
   int count = 0;
   for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
     int fd = atoi(entry->d_name);
-    if (entry->d_name[0] == '.' || fd == dirfd(directory)) continue;
+    if (entry->d_name[0] == '.' || (pid == getpid() && fd == dirfd(directory))) continue;
     count++;
     if (visit == NULL) continue;
     char target[PATH_MAX];
@@ -29,6 +31,10 @@ static int descriptors_visit(void (*visit)(int fd, const char *target)) {
   }
   closedir(directory);
   return count;
+}
+
+int test_descriptors_of(pid_t pid) {
+  return descriptors_visit(pid, NULL);
 }
 
 static void descriptor_tell(int fd, const char *target) {
@@ -66,16 +72,16 @@ static int mappings_visit(bool tell) {
 }
 
 void test_leaks_note(struct test_leaks *ret_leaks) {
-  ret_leaks->descriptors = descriptors_visit(NULL);
+  ret_leaks->descriptors = test_descriptors_of(getpid());
   ret_leaks->mappings = mappings_visit(false);
 }
 
 int test_leaks_check(const struct test_leaks *before) {
   int kinds = 0;
-  int descriptors = descriptors_visit(NULL);
+  int descriptors = test_descriptors_of(getpid());
   if (descriptors != before->descriptors) {
     fprintf(stderr, "%d descriptors where there were %d:\n", descriptors, before->descriptors);
-    descriptors_visit(descriptor_tell);
+    descriptors_visit(getpid(), descriptor_tell);
     kinds++;
   }
   int mappings = mappings_visit(false);

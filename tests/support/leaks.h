@@ -2,6 +2,11 @@
 #ifndef SLC_TEST_LEAKS_H
 #define SLC_TEST_LEAKS_H
 
+#include <sys/types.h>
+
+/* How many descriptors a process has open; this one's own, too, where the one that looks is not counted. */
+int test_descriptors_of(pid_t pid);
+
 struct test_leaks {
   int descriptors;
   int mappings; /* of memfds and of files in /dev/shm */

@@ -6,7 +6,6 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,17 +82,6 @@ static void crew_finish(struct crew *crew) {
 
 /* ---- what a process has ---- */
 
-static long count_descriptors(pid_t pid) {
-  char path[64];
-  snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
-  DIR *directory = opendir(path);
-  assert_non_null(directory);
-  long count = -2;
-  while (readdir(directory) != NULL) count++;
-  closedir(directory);
-  return count;
-}
-
 static long count_lines(pid_t pid, const char *file) {
   char path[64];
   snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, file);
@@ -149,7 +137,8 @@ static void run_channels(struct crew *crew, int number) {
 static void test_thousand_channels(void **state) {
   const struct test_broker *broker = *state;
   enum { CHANNELS = PROCESSES * CHANNELS_EACH };
-  long descriptors_before = count_descriptors(broker->pid), memory_before = own_memory_kib(broker->pid);
+  int descriptors_before = test_descriptors_of(broker->pid);
+  long memory_before = own_memory_kib(broker->pid);
   struct crew crew;
   crew_init(&crew);
   for (int i = 0; i < PROCESSES; i++) crew_add(&crew, run_channels);
@@ -162,11 +151,11 @@ static void test_thousand_channels(void **state) {
   assert_int_equal(count, CHANNELS);
   for (size_t i = 0; i < count; i++) assert_int_equal(channels[i].publishers + channels[i].subscribers, 2);
   printf(
-      "%d channels: broker %.1f KiB and %.2f descriptors a channel; a process with %d of them has %ld descriptors and "
+      "%d channels: broker %.1f KiB and %.2f descriptors a channel; a process with %d of them has %d descriptors and "
       "%ld mappings; shared memory %llu KiB a channel, if all is touched\n",
       CHANNELS, (double)(own_memory_kib(broker->pid) - memory_before) / CHANNELS,
-      (double)(count_descriptors(broker->pid) - descriptors_before) / CHANNELS, CHANNELS_EACH,
-      count_descriptors(crew.pids[0]), count_lines(crew.pids[0], "maps"),
+      (double)(test_descriptors_of(broker->pid) - descriptors_before) / CHANNELS, CHANNELS_EACH,
+      test_descriptors_of(crew.pids[0]), count_lines(crew.pids[0], "maps"),
       (unsigned long long)channels[0].memory / 1024);
   slc_channel_list_free(channels, count);
   crew_finish(&crew);
@@ -219,10 +208,10 @@ static void test_thousand_subscribers(void **state) {
   assert_int_equal(info->subscribers, CROWDS * CROWD_SIZE);
   assert_int_equal(info->user_count, CROWDS * CROWD_SIZE + 1);
   printf(
-      "%d subscribers on one channel: broker %.2f KiB a subscriber; a process with %d of them has %ld descriptors and "
+      "%d subscribers on one channel: broker %.2f KiB a subscriber; a process with %d of them has %d descriptors and "
       "%ld mappings\n",
       CROWDS * CROWD_SIZE, (double)(own_memory_kib(broker->pid) - memory_before) / (CROWDS * CROWD_SIZE), CROWD_SIZE,
-      count_descriptors(crew.pids[0]), count_lines(crew.pids[0], "maps"));
+      test_descriptors_of(crew.pids[0]), count_lines(crew.pids[0], "maps"));
   slc_channel_info_free(info);
   crew_finish(&crew);
   slc_client_close(client);
