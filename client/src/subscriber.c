@@ -204,8 +204,8 @@ static int attach_try(slc_subscriber *subscriber) {
   pthread_mutex_unlock(&client->lock);
   if (status == SLC_EMPTY && atomic_load(&client->gone)) return slc__connection_gone(client);
   if (status != 0) return status;
-  /* It was here before the first message, so all of them are new to it. */
-  status = attachment_use(subscriber, SLC__START_OLDEST);
+  /* It was here before the first message: what it has missed meanwhile is dropped. */
+  status = attachment_use(subscriber, SLC__START_FIRST);
   if (status != 0) return status;
   if (subscriber->epoll_fd >= 0) {
     epoll_ctl(subscriber->epoll_fd, EPOLL_CTL_DEL, client->fd, NULL);

@@ -257,6 +257,28 @@ static void test_subscriber_first(void **state) {
   slc_client_close(client);
 }
 
+/* What was overwritten before it even attached is as lost as what is overwritten later. */
+static void test_subscriber_first_counts_what_it_lost(void **state) {
+  (void)state;
+  enum { MESSAGES = 200 };
+  slc_client *client = client_open();
+  slc_client *other = client_open();
+  slc_subscriber *subscriber = subscriber_open(client, NULL);
+  slc_publisher *publisher = publisher_open(other, NULL);
+  for (uint64_t n = 1; n <= MESSAGES; n++) send_pattern(publisher, n, 40);
+  slc_message message;
+  check_ok(slc_subscriber_wait(subscriber, SLC_WAIT_FOREVER));
+  check_ok(slc_subscriber_take(subscriber, &message));
+  check_pattern(&message, message.ordinal, 40);
+  assert_true(message.ordinal > MESSAGES - 64);
+  assert_int_equal(subscriber_stats(subscriber).dropped, message.ordinal - 1);
+  check_ok(slc_subscriber_release(subscriber, &message));
+  for (uint64_t n = message.ordinal + 1; n <= MESSAGES; n++) take_waiting(subscriber, n, 40);
+  assert_int_equal(subscriber_stats(subscriber).received + subscriber_stats(subscriber).dropped, MESSAGES);
+  slc_client_close(other);
+  slc_client_close(client);
+}
+
 static void test_subscriber_first_sleeping(void **state) {
   (void)state;
   slc_client *client = client_open();
@@ -379,6 +401,7 @@ int main(void) {
       BROKER_TEST(test_reliable_blocks_and_waits),
       BROKER_TEST(test_reliable_between_two_threads),
       BROKER_TEST(test_subscriber_first),
+      BROKER_TEST(test_subscriber_first_counts_what_it_lost),
       BROKER_TEST(test_subscriber_first_sleeping),
       BROKER_TEST(test_subscriber_first_told_of_leaving),
       BROKER_TEST(test_descriptor_is_level_truth),
