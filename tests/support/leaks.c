@@ -41,18 +41,6 @@ static void descriptor_tell(int fd, const char *target) {
   fprintf(stderr, "  descriptor %d: %s\n", fd, target);
 }
 
-int test_descriptors_of(int pid) {
-  char path[64];
-  snprintf(path, sizeof path, "/proc/%d/fd", pid);
-  DIR *directory = opendir(path);
-  if (directory == NULL) return -1;
-  int count = 0;
-  for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory))
-    if (entry->d_name[0] != '.') count++;
-  closedir(directory);
-  return count;
-}
-
 static bool is_shared_object(const char *line) {
   return strstr(line, "/memfd:") != NULL || strstr(line, "/dev/shm/") != NULL;
 }

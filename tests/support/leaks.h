@@ -14,8 +14,6 @@ struct test_leaks {
 
 /* What is there now, and should be there again afterwards. */
 void test_leaks_note(struct test_leaks *ret_leaks);
-/* Open descriptors of another process of this user; -1: it can't be looked at. */
-int test_descriptors_of(int pid);
 /* 0, or the number of kinds of things left behind, each told on stderr. */
 int test_leaks_check(const struct test_leaks *before);
 
