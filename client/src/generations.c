@@ -102,7 +102,7 @@ static int answered(void *ctx, struct slc__received *received) {
 }
 
 static int ask(struct wanted *wanted, slc_client *client, Slotcast__Message *message) {
-  drop_unused(wanted->generations); /* before: what comes may be an old one */
+  if (!wanted->generations->is_pinned) drop_unused(wanted->generations); /* before: what comes may be an old one */
   return slc__request(client, message, -1, answered, wanted);
 }
 

@@ -17,6 +17,7 @@ struct slc__generation {
 struct slc__generations {
   struct slc__generation *list; /* by rising number */
   uint32_t count;
+  bool is_pinned; /* nothing is unmapped: messages are being taken that are not counted in `users` yet */
 };
 
 /* Where slot `slot` begins. */

@@ -18,8 +18,10 @@
 #include "membership.h"
 #include "settings.h"
 #include "shm/slotlog.h"
+#include "turn.h"
 
 #define WAIT_SLICE_NS (50 * INT64_C(1000000)) /* between two looks at what the broker pushed */
+#define TURN_SLICE_NS INT64_C(200000)         /* between two looks of one of several threads that use the handle */
 #define OPEN_SLICE_NS (10 * INT64_C(1000000)) /* between two looks for the rest of a membership */
 
 struct loan_entry {
@@ -33,6 +35,7 @@ struct loan_entry {
 
 struct slc_publisher {
   struct slc__guard guard;
+  struct slc__turn turn;
   struct slc__pub pub;
   uint64_t slot_size;
   struct loan_entry *loans;
@@ -41,7 +44,8 @@ struct slc_publisher {
   uint32_t max_loans;
   uint32_t token_step; /* a power of two >= max_loans */
   bool has_timestamp;
-  bool pub_ready; /* `pub` has been made */
+  bool pub_ready;    /* `pub` has been made */
+  bool is_the_first; /* that the channel ever had */
   int64_t spin_ns;
 
   struct slc__control control;
@@ -146,6 +150,7 @@ static int publisher_opened(void *ctx, struct slc__received *received) {
   publisher->user = opened->user;
   publisher->id = opened->publisher_id;
   publisher->batch = opened->batch;
+  publisher->is_the_first = opened->first;
   publisher->next = publisher->client->publishers;
   publisher->client->publishers = publisher;
   publisher->listed = true;
@@ -216,6 +221,8 @@ static int publisher_make(slc_publisher *publisher, const char *channel, const s
   return 0;
 }
 
+static int send_activation(slc_publisher *publisher);
+
 int slc_publisher_open(slc_client *client, const char *channel, const slc_publisher_options *options,
                        slc_publisher **ret_publisher) {
   if (client == NULL || channel == NULL || ret_publisher == NULL)
@@ -230,7 +237,9 @@ int slc_publisher_open(slc_client *client, const char *channel, const slc_publis
   slc_publisher *publisher = calloc(1, sizeof *publisher);
   if (publisher == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for a publisher");
   publisher->client = client;
+  slc__turn_init(&publisher->turn, chosen.locked != 0);
   status = publisher_make(publisher, channel, &chosen);
+  if (status == 0 && chosen.activation && publisher->is_the_first) status = send_activation(publisher);
   if (status != 0) {
     slc_publisher_close(publisher);
     return status;
@@ -262,6 +271,7 @@ static void publisher_leave(slc_publisher *publisher) {
 }
 
 static void publisher_unmap(slc_publisher *publisher) {
+  slc__turn_deinit(&publisher->turn);
   pthread_mutex_lock(&publisher->client->lock);
   publisher_unlist(publisher);
   slc__members_deinit(&publisher->members);
@@ -362,11 +372,12 @@ static uint32_t entry_flags(const struct loan_entry *entry) {
   return (entry->in_prefix ? SLC__FLAG_INLINE : 0) | (entry->generation != 0 ? SLC__FLAG_GROWN : 0);
 }
 
-static int loan_publish(slc_publisher *publisher, struct loan_entry *entry, size_t size, uint64_t *ret_ordinal) {
+static int loan_publish(slc_publisher *publisher, struct loan_entry *entry, size_t size, uint32_t flags,
+                        uint64_t *ret_ordinal) {
   const struct slc__sending sending = {
       .size = size,
       .timestamp = publisher->has_timestamp ? (uint64_t)slc__clock_ns() : 0,
-      .flags = entry_flags(entry),
+      .flags = entry_flags(entry) | flags,
       .generation = entry->generation,
   };
   uint64_t ordinal;
@@ -377,26 +388,41 @@ static int loan_publish(slc_publisher *publisher, struct loan_entry *entry, size
   return 0;
 }
 
-int slc_publisher_loan(slc_publisher *publisher, size_t size, slc_loan *ret_loan) {
+/* To be ended unless it fails. */
+static inline int begin(slc_publisher *publisher) {
   if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
-  int status = 0;
-  struct loan_entry *entry = loan_begin(publisher, size, &status);
-  if (entry == NULL) return status;
-  ret_loan->data = entry->data;
-  ret_loan->capacity = (size_t)entry->capacity;
-  ret_loan->slot = entry->slot;
-  ret_loan->token = entry->token;
+  slc__turn_begin(&publisher->turn);
   return 0;
 }
 
+static inline int end(slc_publisher *publisher, int status) {
+  slc__turn_end(&publisher->turn);
+  return status;
+}
+
+int slc_publisher_loan(slc_publisher *publisher, size_t size, slc_loan *ret_loan) {
+  int status = begin(publisher);
+  if (status != 0) return status;
+  struct loan_entry *entry = loan_begin(publisher, size, &status);
+  if (entry == NULL) return end(publisher, status);
+  *ret_loan = (slc_loan){
+      .data = entry->data,
+      .capacity = (size_t)entry->capacity,
+      .slot = entry->slot,
+      .token = entry->token,
+  };
+  return end(publisher, 0);
+}
+
 int slc_publisher_publish(slc_publisher *publisher, slc_loan *loan, size_t size, uint64_t *ret_ordinal) {
-  if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
+  int status = begin(publisher);
+  if (status != 0) return status;
   struct loan_entry *entry = loan_find(publisher, loan);
-  if (entry == NULL) return stale();
+  if (entry == NULL) return end(publisher, stale());
   if (size == 0 || size > entry->capacity)
-    return slc__fail(SLC_INVALID, "a message of %zu bytes can't be published from a loan of %ju", size,
-                     (uintmax_t)entry->capacity);
-  return loan_publish(publisher, entry, size, ret_ordinal);
+    return end(publisher, slc__fail(SLC_INVALID, "a message of %zu bytes can't be published from a loan of %ju", size,
+                                    (uintmax_t)entry->capacity));
+  return end(publisher, loan_publish(publisher, entry, size, 0, ret_ordinal));
 }
 
 static void loan_discard(slc_publisher *publisher, struct loan_entry *entry) {
@@ -405,26 +431,56 @@ static void loan_discard(slc_publisher *publisher, struct loan_entry *entry) {
 }
 
 int slc_publisher_discard(slc_publisher *publisher, slc_loan *loan) {
-  if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
+  int status = begin(publisher);
+  if (status != 0) return status;
   struct loan_entry *entry = loan_find(publisher, loan);
-  if (entry == NULL) return stale();
+  if (entry == NULL) return end(publisher, stale());
   loan_discard(publisher, entry);
-  return 0;
+  return end(publisher, 0);
 }
 
-int slc_publisher_send(slc_publisher *publisher, const void *data, size_t size, uint64_t *ret_ordinal) {
-  if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
-  if (size == 0) return slc__fail(SLC_INVALID, "a message has at least one byte");
+/* A copy of `data`. */
+static int send_copy(slc_publisher *publisher, const void *data, size_t size, uint32_t flags, uint64_t *ret_ordinal) {
   int status = 0;
   struct loan_entry *entry = loan_begin(publisher, size, &status);
   if (entry == NULL) return status;
   memcpy(entry->data, data, size);
-  status = loan_publish(publisher, entry, size, ret_ordinal);
+  status = loan_publish(publisher, entry, size, flags, ret_ordinal);
   if (status != 0) loan_discard(publisher, entry);
   return status;
 }
 
+int slc_publisher_send(slc_publisher *publisher, const void *data, size_t size, uint64_t *ret_ordinal) {
+  int status = begin(publisher);
+  if (status != 0) return status;
+  if (size == 0) return end(publisher, slc__fail(SLC_INVALID, "a message has at least one byte"));
+  return end(publisher, send_copy(publisher, data, size, 0, ret_ordinal));
+}
+
+/* What a channel begins with, so that who comes later finds something: a message has at least one byte. */
+static int send_activation(slc_publisher *publisher) {
+  return send_copy(publisher, "", 1, SLC__FLAG_ACTIVATION, NULL);
+}
+
 /* ---- waiting, statistics ---------------------------------------------------------------------------------------- */
+
+static int wait_alone(slc_publisher *publisher, int64_t until) {
+  return slc__pub_wait(&publisher->pub, until, publisher->spin_ns);
+}
+
+/* For one of several threads: looks in its turn, and sleeps a little outside.  Not on the words of the slot log: these
+ * may go while another thread learns who subscribes. */
+static int wait_in_turns(slc_publisher *publisher, int64_t until) {
+  for (;;) {
+    slc__turn_begin(&publisher->turn);
+    int status = slc__pub_wait(&publisher->pub, 0, 0);
+    slc__turn_end(&publisher->turn);
+    int64_t now = slc__clock_ns();
+    if (status != SLC_TIMED_OUT || now >= until) return status;
+    struct timespec pause = slc__clock_timespec(until - now < TURN_SLICE_NS ? until - now : TURN_SLICE_NS);
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+  }
+}
 
 int slc_publisher_wait(slc_publisher *publisher, int64_t timeout_ns) {
   if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
@@ -432,7 +488,7 @@ int slc_publisher_wait(slc_publisher *publisher, int64_t timeout_ns) {
   for (;;) {
     int64_t slice = slc__deadline_after(WAIT_SLICE_NS);
     int64_t until = slice < deadline ? slice : deadline;
-    int status = slc__pub_wait(&publisher->pub, until, publisher->spin_ns);
+    int status = publisher->turn.is_shared ? wait_in_turns(publisher, until) : wait_alone(publisher, until);
     if (status != SLC_TIMED_OUT) return log_status(status);
     if (until == deadline) return SLC_TIMED_OUT;
     slc__connection_visit(publisher->client);

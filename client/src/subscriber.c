@@ -29,6 +29,7 @@
 #include "settings.h"
 #include "shm/gate.h"
 #include "shm/slotlog.h"
+#include "turn.h"
 
 #define SLICE_NS SLC__NS_PER_S                      /* of a sleep, while the broker lives */
 #define SLICE_ALONE_NS (50 * INT64_C(1000000))      /* when it is gone: nobody rings for a publisher that dies */
@@ -52,6 +53,7 @@ struct held {
 struct slc_subscriber {
   struct slc__guard guard;
   bool attached; /* `sub` has been made */
+  struct slc__turn turn;
   struct slc__sub sub;
   struct held *held; /* per hold */
   struct slc__generations generations;
@@ -59,7 +61,7 @@ struct slc_subscriber {
   int ring_fd; /* sending end */
   int epoll_fd;
   int64_t spin_ns;
-  enum slc__start start;
+  slc_subscriber_options options; /* strings are not kept */
 
   slc_client *client;
   uint64_t user;
@@ -167,8 +169,42 @@ static int payload_of(void *ctx, uint32_t number, uint32_t slot, const uint8_t *
   return 0;
 }
 
+static void tell_drop(void *ctx, uint64_t first, uint64_t count) {
+  const slc_subscriber *subscriber = ctx;
+  subscriber->options.on_drop(subscriber->options.callback_ctx, 0, first + 1, count);
+}
+
+static void wishes_apply(struct slc__sub *sub, slc_subscriber *subscriber) {
+  const slc_subscriber_options *options = &subscriber->options;
+  sub->hidden_flags = options->show_activation ? 0 : SLC__FLAG_ACTIVATION;
+  sub->ignore_drops = options->no_drop_count != 0;
+  sub->on_drop = options->on_drop != NULL ? tell_drop : NULL;
+  sub->drop_ctx = subscriber;
+}
+
+/* Where the slot log is to start: `was_first` when it was here before the first message, so that all are new to it. One
+ * that looks back further than the latest begins with the oldest, and goes on from there. */
+static enum slc__start start_of(const slc_subscriber_options *options, bool was_first) {
+  if (was_first) return SLC__START_FIRST;
+  switch (options->start) {
+  case SLC_START_OLDEST:
+  case SLC_START_ORDINAL:
+    return SLC__START_OLDEST;
+  case SLC_START_LAST:
+    return options->start_count > 1 ? SLC__START_OLDEST : SLC__START_LAST;
+  default:
+    return SLC__START_NEWEST;
+  }
+}
+
+static void start_go_on(struct slc__sub *sub, const slc_subscriber_options *options, bool was_first) {
+  if (options->start == SLC_START_ORDINAL) slc__sub_start_at(sub, options->start_ordinal - 1);
+  if (options->start == SLC_START_LAST && options->start_count > 1 && !was_first)
+    slc__sub_start_last(sub, options->start_count);
+}
+
 /* From here on the attachment is the subscriber's thread's alone. */
-static int attachment_use(slc_subscriber *subscriber, enum slc__start start) {
+static int attachment_use(slc_subscriber *subscriber, bool was_first) {
   const struct attachment *attachment = &subscriber->attachment;
   subscriber->held = calloc(attachment->max_holds, sizeof *subscriber->held);
   if (subscriber->held == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for %u holds", attachment->max_holds);
@@ -177,9 +213,11 @@ static int attachment_use(slc_subscriber *subscriber, enum slc__start start) {
   slc__control_init(&control, &attachment->shape, attachment->control.base);
   slc__buffers_init(&buffers, &attachment->shape, attachment->buffers.base);
   slc__sub_init(&subscriber->sub, &control, &buffers, attachment->table.base, attachment->bell.base, attachment->line,
-                attachment->max_holds, start);
+                attachment->max_holds, start_of(&subscriber->options, was_first));
   subscriber->sub.payload_of = payload_of;
   subscriber->sub.payload_ctx = subscriber;
+  wishes_apply(&subscriber->sub, subscriber);
+  start_go_on(&subscriber->sub, &subscriber->options, was_first);
   subscriber->attached = true;
   return 0;
 }
@@ -204,8 +242,7 @@ static int attach_try(slc_subscriber *subscriber) {
   pthread_mutex_unlock(&client->lock);
   if (status == SLC_EMPTY && atomic_load(&client->gone)) return slc__connection_gone(client);
   if (status != 0) return status;
-  /* It was here before the first message: what it has missed meanwhile is dropped. */
-  status = attachment_use(subscriber, SLC__START_FIRST);
+  status = attachment_use(subscriber, true);
   if (status != 0) return status;
   if (subscriber->epoll_fd >= 0) {
     epoll_ctl(subscriber->epoll_fd, EPOLL_CTL_DEL, client->fd, NULL);
@@ -257,17 +294,20 @@ static bool attachment_is_there(slc_subscriber *subscriber) {
 static int subscriber_make(slc_subscriber *subscriber, const char *channel, const slc_subscriber_options *options) {
   subscriber->guard = subscriber->client->guard;
   subscriber->spin_ns = slc__spin_ns(options->spin_ns);
-  subscriber->start = options->start == SLC_START_OLDEST ? SLC__START_OLDEST : SLC__START_NEWEST;
+  subscriber->options = *options;
+  subscriber->options.type = subscriber->options.multiplexer = NULL;
   int status = request_open(subscriber, channel, options);
   if (status != 0 || !attachment_is_there(subscriber)) return status;
-  status = attachment_use(subscriber, subscriber->start);
+  status = attachment_use(subscriber, false);
   if (status == 0) slc__sub_publishers_changed(&subscriber->sub); /* those who are there are no news */
   return status;
 }
 
 static int options_check(const slc_subscriber_options *options) {
-  if (options->start != SLC_START_NEWEST && options->start != SLC_START_OLDEST)
+  if (options->start < SLC_START_NEWEST || options->start > SLC_START_ORDINAL)
     return slc__fail(SLC_INVALID, "start is %d, which is no enum slc_start", options->start);
+  if (options->start == SLC_START_ORDINAL && (options->start_ordinal == 0 || options->start_ordinal > SLC__ORDINAL_MAX))
+    return slc__fail(SLC_INVALID, "there is no ordinal %ju to start at", (uintmax_t)options->start_ordinal);
   if (options->max_holds > HOLDS_MAX)
     return slc__fail(SLC_INVALID, "max_holds is %u, and may be up to %d", options->max_holds, HOLDS_MAX);
   return 0;
@@ -287,6 +327,7 @@ int slc_subscriber_open(slc_client *client, const char *channel, const slc_subsc
   if (subscriber == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for a subscriber");
   subscriber->client = client;
   subscriber->bell_fd = subscriber->ring_fd = subscriber->epoll_fd = -1;
+  slc__turn_init(&subscriber->turn, chosen.locked != 0);
   status = subscriber_make(subscriber, channel, &chosen);
   if (status != 0) {
     slc_subscriber_close(subscriber);
@@ -338,6 +379,7 @@ void slc_subscriber_close(slc_subscriber *subscriber) {
     subscriber_leave(subscriber);
     attachment_deinit(&subscriber->attachment);
     slc__generations_deinit(&subscriber->generations);
+    slc__turn_deinit(&subscriber->turn);
   }
   slc__fd_close(&subscriber->epoll_fd);
   slc__fd_close(&subscriber->bell_fd);
@@ -371,60 +413,138 @@ static void generation_count(slc_subscriber *subscriber, uint32_t number, int32_
 static inline int take_finish(slc_subscriber *subscriber, const struct slc__taken *taken, slc_message *ret_message) {
   subscriber->held[taken->hold] = (struct held){.ordinal = taken->ordinal + 1, .generation = taken->generation};
   if (__builtin_expect(taken->generation != 0, 0)) generation_count(subscriber, taken->generation, 1);
-  ret_message->data = taken->payload;
-  ret_message->size = (size_t)taken->size;
-  ret_message->ordinal = taken->ordinal + 1;
-  ret_message->timestamp_ns = taken->timestamp;
-  ret_message->publisher = taken->publisher;
-  ret_message->hold = taken->hold;
+  *ret_message = (slc_message){
+      .data = taken->payload,
+      .size = (size_t)taken->size,
+      .ordinal = taken->ordinal + 1,
+      .timestamp_ns = taken->timestamp,
+      .publisher = taken->publisher,
+      .hold = taken->hold,
+      .slot = taken->slot,
+      .flags = (taken->flags & SLC__FLAG_ACTIVATION) != 0 ? SLC_MESSAGE_ACTIVATION : 0,
+  };
   return 0;
 }
 
-/* Whether the handle may be used; attaches it where that is still to be done. */
-static inline int enter(slc_subscriber *subscriber) {
+/* Whether the handle may be used; attaches it where that is still to be done.  SLC_EMPTY: not yet.  In the turn. */
+static inline int attach(slc_subscriber *subscriber) {
+  return __builtin_expect(subscriber->attached, 1) ? 0 : attach_try(subscriber);
+}
+
+static inline int end(slc_subscriber *subscriber, int status) {
+  slc__turn_end(&subscriber->turn);
+  return status;
+}
+
+/* To be ended unless it fails. */
+static inline int begin(slc_subscriber *subscriber) {
   if (slc__guard_forked(&subscriber->guard)) return slc__guard_fail();
-  if (__builtin_expect(!subscriber->attached, 0)) return attach_try(subscriber);
-  return 0;
+  slc__turn_begin(&subscriber->turn);
+  int status = attach(subscriber);
+  return __builtin_expect(status == 0, 1) ? 0 : end(subscriber, status);
 }
 
 int slc_subscriber_take(slc_subscriber *subscriber, slc_message *ret_message) {
-  int status = enter(subscriber);
+  int status = begin(subscriber);
   if (status != 0) return status;
   struct slc__taken taken;
   status = slc__sub_take(&subscriber->sub, &taken);
-  if (status != 0) return take_nothing(subscriber, status);
-  return take_finish(subscriber, &taken, ret_message);
+  if (status != 0) return end(subscriber, take_nothing(subscriber, status));
+  return end(subscriber, take_finish(subscriber, &taken, ret_message));
 }
 
 int slc_subscriber_take_newest(slc_subscriber *subscriber, slc_message *ret_message) {
-  int status = enter(subscriber);
+  int status = begin(subscriber);
   if (status != 0) return status;
   struct slc__taken taken;
   status = slc__sub_take_newest(&subscriber->sub, &taken);
-  if (status != 0) return take_nothing(subscriber, status);
-  return take_finish(subscriber, &taken, ret_message);
+  if (status != 0) return end(subscriber, take_nothing(subscriber, status));
+  return end(subscriber, take_finish(subscriber, &taken, ret_message));
 }
 
 int slc_subscriber_release(slc_subscriber *subscriber, slc_message *message) {
   if (slc__guard_forked(&subscriber->guard)) return slc__guard_fail();
+  slc__turn_begin(&subscriber->turn);
   bool is_held = subscriber->attached && message->hold < subscriber->sub.max_holds && message->ordinal != 0 &&
                  subscriber->held[message->hold].ordinal == message->ordinal;
-  if (!is_held) return slc__fail(SLC_STALE, "this message is not held any more: it was released, or never taken");
+  if (!is_held)
+    return end(subscriber, slc__fail(SLC_STALE, "this message is not held any more: it was released, or never taken"));
   struct held *held = &subscriber->held[message->hold];
   if (__builtin_expect(held->generation != 0, 0)) generation_count(subscriber, held->generation, -1);
   held->ordinal = 0;
-  return slc__sub_release(&subscriber->sub, message->hold);
+  return end(subscriber, slc__sub_release(&subscriber->sub, message->hold));
+}
+
+/* ---- for find.c -------------------------------------------------------------------------------------------------- */
+
+int slc__subscriber_begin(slc_subscriber *subscriber, struct slc__sub **ret_sub) {
+  *ret_sub = &subscriber->sub;
+  return begin(subscriber);
+}
+
+int slc__subscriber_end(slc_subscriber *subscriber, int status) {
+  return end(subscriber, status);
+}
+
+void slc__subscriber_pin(slc_subscriber *subscriber, bool is_pinned) {
+  subscriber->generations.is_pinned = is_pinned;
+}
+
+void slc__subscriber_hold(slc_subscriber *subscriber, const struct slc__taken *taken, slc_message *ret_message) {
+  take_finish(subscriber, taken, ret_message);
+}
+
+int slc__subscriber_hold_nothing(slc_subscriber *subscriber, int status) {
+  return take_nothing(subscriber, status);
 }
 
 /* ---- waiting ---------------------------------------------------------------------------------------------------- */
 
-/* One slice.  0 when there is something to tell, SLC_TIMED_OUT when not. */
-static int wait_attached(slc_subscriber *subscriber, int64_t deadline) {
-  if (slc__sub_publishers_changed(&subscriber->sub)) return 0;
+static int64_t slice_of(const slc_subscriber *subscriber, int64_t deadline) {
   int64_t slice = slc__deadline_after(atomic_load(&subscriber->client->gone) ? SLICE_ALONE_NS : SLICE_NS);
-  int status = slc__sub_wait(&subscriber->sub, slice < deadline ? slice : deadline, subscriber->spin_ns);
+  return slice < deadline ? slice : deadline;
+}
+
+/* One slice.  0 when there is something to tell, SLC_TIMED_OUT when not. */
+static int wait_alone(slc_subscriber *subscriber, int64_t deadline) {
+  if (slc__sub_publishers_changed(&subscriber->sub)) return 0;
+  int status = slc__sub_wait(&subscriber->sub, slice_of(subscriber, deadline), subscriber->spin_ns);
   if (status == 0) return 0;
   return slc__sub_publishers_changed(&subscriber->sub) ? 0 : SLC_TIMED_OUT;
+}
+
+static bool look(slc_subscriber *subscriber) {
+  return slc__sub_publishers_changed(&subscriber->sub) || slc__sub_ready(&subscriber->sub);
+}
+
+static bool look_in_turn(slc_subscriber *subscriber) {
+  slc__turn_begin(&subscriber->turn);
+  bool is_there = look(subscriber);
+  slc__turn_end(&subscriber->turn);
+  return is_there;
+}
+
+/* The same for one of several threads: looks in turns, polls and sleeps outside. */
+static int wait_in_turns(slc_subscriber *subscriber, int64_t deadline) {
+  int64_t until = slice_of(subscriber, deadline);
+  int64_t polls_until = slc__deadline_after(subscriber->spin_ns);
+  bool is_there = look(subscriber);
+  slc__turn_end(&subscriber->turn);
+  while (!is_there && slc__clock_ns() < (polls_until < until ? polls_until : until))
+    is_there = look_in_turn(subscriber);
+  slc__turn_begin(&subscriber->turn);
+  uint64_t bell = 0;
+  if (is_there || slc__sub_publishers_changed(&subscriber->sub) || !slc__sub_sleep_begin(&subscriber->sub, &bell))
+    return 0;
+  slc__turn_end(&subscriber->turn);
+  slc__sub_sleep(&subscriber->sub, bell, until);
+  slc__turn_begin(&subscriber->turn);
+  return look(subscriber) ? 0 : SLC_TIMED_OUT;
+}
+
+/* In the turn, and for one of several threads out of it in between. */
+static int wait_attached(slc_subscriber *subscriber, int64_t deadline) {
+  return subscriber->turn.is_shared ? wait_in_turns(subscriber, deadline) : wait_alone(subscriber, deadline);
 }
 
 static int wait_unattached(slc_subscriber *subscriber, int64_t deadline) {
@@ -435,12 +555,13 @@ static int wait_unattached(slc_subscriber *subscriber, int64_t deadline) {
 int slc_subscriber_wait(slc_subscriber *subscriber, int64_t timeout_ns) {
   int64_t deadline = slc__deadline_after(timeout_ns);
   for (;;) {
-    int status = enter(subscriber);
+    int status = begin(subscriber);
     if (status != 0 && status != SLC_EMPTY) return status;
-    status = status == 0 ? wait_attached(subscriber, deadline) : wait_unattached(subscriber, deadline);
+    bool is_attached = status == 0;
+    status = is_attached ? end(subscriber, wait_attached(subscriber, deadline)) : wait_unattached(subscriber, deadline);
     if (status != SLC_TIMED_OUT) return status;
     if (slc__clock_ns() >= deadline) return SLC_TIMED_OUT;
-    if (subscriber->attached && !atomic_load(&subscriber->client->gone)) slc__connection_visit(subscriber->client);
+    if (is_attached && !atomic_load(&subscriber->client->gone)) slc__connection_visit(subscriber->client);
   }
 }
 
@@ -489,8 +610,9 @@ static int doorbell_make(slc_subscriber *subscriber) {
   return 0;
 }
 
-int slc_subscriber_fd(slc_subscriber *subscriber, int *ret_fd) {
-  int status = enter(subscriber);
+/* In the turn. */
+static int descriptor_get(slc_subscriber *subscriber, int *ret_fd) {
+  int status = attach(subscriber);
   if (status != 0 && status != SLC_EMPTY) return status;
   if (subscriber->epoll_fd < 0) {
     status = doorbell_make(subscriber);
@@ -501,13 +623,19 @@ int slc_subscriber_fd(slc_subscriber *subscriber, int *ret_fd) {
   return 0;
 }
 
+int slc_subscriber_fd(slc_subscriber *subscriber, int *ret_fd) {
+  if (slc__guard_forked(&subscriber->guard)) return slc__guard_fail();
+  slc__turn_begin(&subscriber->turn);
+  return end(subscriber, descriptor_get(subscriber, ret_fd));
+}
+
 /* ---- statistics ------------------------------------------------------------------------------------------------- */
 
 int slc_subscriber_stats_get(slc_subscriber *subscriber, slc_subscriber_stats *ret_stats) {
-  int status = enter(subscriber);
+  int status = begin(subscriber);
   if (status != 0 && status != SLC_EMPTY) return status;
   slc_subscriber_stats stats = {0};
-  if (subscriber->attached) {
+  if (status == 0) {
     const struct slc__sub *sub = &subscriber->sub;
     const struct slc__control_page *page = sub->control.page;
     stats.attached = 1;
@@ -518,6 +646,7 @@ int slc_subscriber_stats_get(slc_subscriber *subscriber, slc_subscriber_stats *r
     stats.received = atomic_load_explicit(&sub->line->received, memory_order_relaxed);
     stats.dropped = sub->dropped;
     stats.lag = slc__sub_lag(sub);
+    slc__turn_end(&subscriber->turn);
   }
   return slc__stats_copy(ret_stats, &stats, sizeof stats);
 }

@@ -1,10 +1,23 @@
-/* What the connection needs of subscribers. */
+/* What the connection and find.c need of subscribers. */
 #ifndef SLC__CLIENT_SUBSCRIBER_H
 #define SLC__CLIENT_SUBSCRIBER_H
 
 #include "connection.h"
+#include "shm/slotlog.h"
 
 /* A SubscriberAttached pushed; the lock is held.  One for a subscriber that has just been closed is ignored. */
 int slc__subscriber_pushed(slc_client *client, struct slc__received *received);
+
+/* Begins a call and gives the slot log's side; to be ended unless it fails.  SLC_EMPTY: there is no channel yet.
+ * SLC_FORKED, and the statuses of slc_subscriber_open. */
+int slc__subscriber_begin(slc_subscriber *subscriber, struct slc__sub **ret_sub);
+/* Returns `status`. */
+int slc__subscriber_end(slc_subscriber *subscriber, int status);
+/* In between: while several messages are taken, what the first of them lie in is not unmapped for the later ones. */
+void slc__subscriber_pin(slc_subscriber *subscriber, bool is_pinned);
+/* In between: what the slot log holds becomes the caller's. */
+void slc__subscriber_hold(slc_subscriber *subscriber, const struct slc__taken *taken, slc_message *ret_message);
+/* In between: the status of a take that brought nothing, with its sentence. */
+int slc__subscriber_hold_nothing(slc_subscriber *subscriber, int status);
 
 #endif

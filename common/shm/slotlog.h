@@ -190,6 +190,8 @@ void slc__sub_init(struct slc__sub *sub, const struct slc__control *control, con
                    enum slc__start start);
 /* Goes on to a later ordinal than the start it has got; once, before the first take. */
 void slc__sub_start_at(struct slc__sub *sub, uint64_t ordinal);
+/* The same, to the latest `count` of what was there when it was made. */
+void slc__sub_start_last(struct slc__sub *sub, uint64_t count);
 /* 0; SLC_EMPTY (has looked at the log word); SLC_HOLD_LIMIT (the message stays unread); SLC_CORRUPT (this message
  * is skipped and counted as dropped); the statuses of payload_of (the message stays unread). */
 int slc__sub_take(struct slc__sub *sub, struct slc__taken *ret);
@@ -207,6 +209,10 @@ bool slc__sub_publishers_changed(struct slc__sub *sub);
  * changed, or woken for another reason (a ring of others, a signal).  SLC_TIMED_OUT. */
 enum { SLC__SUB_RUNG = 1 };
 int slc__sub_wait(struct slc__sub *sub, int64_t deadline, int64_t spin_ns);
+/* The two halves of a sleep, for several threads that take turns: the look in the turn, the sleep outside.  False:
+ * something may be taken.  True: a message that comes now changes the bell that *ret_bell is the value of. */
+bool slc__sub_sleep_begin(struct slc__sub *sub, uint64_t *ret_bell);
+void slc__sub_sleep(const struct slc__sub *sub, uint64_t bell, int64_t deadline);
 /* Asks for the doorbell to be rung once for the next message.  True: armed.  False: something is there already. */
 bool slc__sub_arm(struct slc__sub *sub);
 /* Ordinals published and not yet taken. */

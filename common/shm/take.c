@@ -110,6 +110,10 @@ void slc__sub_start_at(struct slc__sub *sub, uint64_t ordinal) {
   tell_of_jump(sub);
 }
 
+void slc__sub_start_last(struct slc__sub *sub, uint64_t count) {
+  slc__sub_start_at(sub, sub->claim > count ? sub->claim - count : 0);
+}
+
 /* ---- holding ---- */
 
 /* By the announcement: held when seq is still the same after the hold was stored.  Pairs with settle() in publish.c. */
@@ -431,6 +435,15 @@ int slc__sub_wait(struct slc__sub *sub, int64_t deadline, int64_t spin_ns) {
   bool rung = slc__gate_sleep(&sub->bell->bell, bell, deadline);
   if (slc__sub_ready(sub)) return SLC_OK;
   return rung ? SLC__SUB_RUNG : SLC_TIMED_OUT;
+}
+
+bool slc__sub_sleep_begin(struct slc__sub *sub, uint64_t *ret_bell) {
+  *ret_bell = slc__gate_arm(&sub->table->armed, &sub->bell->bell);
+  return !slc__sub_ready(sub);
+}
+
+void slc__sub_sleep(const struct slc__sub *sub, uint64_t bell, int64_t deadline) {
+  slc__gate_sleep(&sub->bell->bell, bell, deadline);
 }
 
 /* The line's word and the table's must name the same value, and the bell still have it: a bell that has moved meanwhile

@@ -125,6 +125,7 @@ struct channel {
   uint32_t last_doorbell;
   uint8_t *publisher_ids; /* 1: in use; by id */
   uint32_t publishers, subscribers;
+  bool had_publisher;
   LIST_HEAD(, user) users;
   /* What the first who said it has settled (life.c); 0: nobody has, there is no limit. */
   bool is_fixed; /* does not grow */
@@ -148,6 +149,7 @@ struct user {
   char name[256];
   /* publisher */
   uint32_t publisher_id;
+  bool is_the_first;                    /* that its channel ever had */
   uint32_t batch;                       /* free slots that it may keep in hand */
   uint32_t tables_sent, doorbells_sent; /* it has those with ids up to these */
   bool owes_membership;                 /* its socket was full */

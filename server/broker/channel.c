@@ -204,13 +204,15 @@ static uint32_t slots_that_would_do(const struct channel *channel, uint64_t more
 int channel_check_budget(const struct channel *channel, uint32_t slots, uint64_t more) {
   uint64_t used = channel_budget(channel);
   if (used + more <= slots - 1) return SLC_OK;
-  char who[WHO_TEXT_MAX];
+  char who[WHO_TEXT_MAX], kept[64] = "";
   channel_name_users(channel, ALL_USERS, who);
+  if (channel->is_shaped && channel->geometry.keep_last > 0)
+    snprintf(kept, sizeof kept, "; the %u newest messages are kept", channel->geometry.keep_last);
   return slc__fail(SLC_NO_BUDGET,
                    "the channel %s has %u slots, of which %llu are promised and one stays; %llu more do not fit: make "
-                   "it with %u slots%s",
+                   "it with %u slots%s%s",
                    channel->name, slots, (unsigned long long)used, (unsigned long long)more,
-                   slots_that_would_do(channel, more), who);
+                   slots_that_would_do(channel, more), kept, who);
 }
 
 /* ---- waking ---- */

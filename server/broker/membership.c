@@ -197,6 +197,7 @@ int send_publisher_opened(struct user *user, uint64_t serial) {
   opened.publisher_id = user->publisher_id;
   opened.geometry = &geometry;
   opened.batch = user->batch;
+  opened.first = user->is_the_first;
   opened.max_loans = user->max;
   opened.membership = &page.body;
   outgoing_init(&outgoing, serial);

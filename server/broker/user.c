@@ -224,6 +224,8 @@ static int publisher_admit(struct client *client, struct channel *channel, const
   channel_adopt_terms(channel, request);
   channel->publishers++;
   user->is_counted = true;
+  user->is_the_first = !channel->had_publisher;
+  channel->had_publisher = true;
   atomic_fetch_add_explicit(&channel->control.page->publishers_joined, 1, memory_order_seq_cst);
   set_counts(channel);
   if (is_first) channel_attach_waiting(channel);

@@ -11,8 +11,9 @@
  *   - Options structs are made by their initialiser macro (it sets `size`); zero means the default everywhere.  A NULL
  *     options pointer means all defaults.
  *   - Times are nanoseconds.  A time-out that is negative waits for ever; 0 does not wait.
- *   - Threads: a publisher or subscriber handle belongs to one thread at a time; different handles, also of one
- *     client, may be used by different threads at once.
+ *   - Threads: a publisher or subscriber handle belongs to one thread at a time, unless its option `locked` is set;
+ *     different handles, also of one client, may be used by different threads at once, and don't slow each other down.
+ *     None is closed while another thread uses it.
  *   - A handle belongs to the process that opened it: in a forked child every call gives SLC_FORKED.
  *   - Strings are UTF-8 and zero-terminated.
  *
@@ -109,13 +110,13 @@ typedef struct slc_publisher_options {
   int64_t spin_ns;  /* slc_publisher_wait polls so long before it sleeps; 0: the default, 20 us */
   /* The rest of the channel's shape: the first publisher decides, others ask for the same or for 0 (as it is). */
   int fixed_size;           /* non-zero: the channel does not grow; all publishers agree */
-  uint32_t keep_last;       /* so many newest messages are always retained, for those who come late */
+  uint32_t keep_last;       /* so many newest messages are always retained, for those who come late; up to slots - 3 */
   uint32_t metadata_size;   /* bytes beside each payload, 0..4096 */
   int checksum;             /* enum slc_checksum */
   uint32_t checksum_size;   /* bytes, 1..64, with SLC_CHECKSUM_OWN */
   uint32_t max_subscribers; /* of the channel; 0: as many as there is room for */
   int64_t linger_ns;        /* the channel stays so long after its last user has left; 0: it goes with it */
-  int activation;           /* non-zero: the new channel begins with one marked message, hidden by default */
+  int activation;           /* non-zero: a new channel begins with one marked message (ordinal 1), hidden by default */
   /* Virtual channels: the name opened is one of `multiplexer`, a channel whose log and slots many share. */
   const char *multiplexer; /* NULL: a plain channel */
   uint32_t max_virtual;    /* of the multiplexer, 1..65534; 0: as it is, or 1024 */
@@ -123,7 +124,7 @@ typedef struct slc_publisher_options {
   /* This publisher alone. */
   int retirement;                   /* non-zero: tells which messages are retired (slc_publisher_retired) */
   int needs_subscriber;             /* non-zero, with `reliable`: loans give SLC_WOULD_BLOCK while nobody subscribes */
-  int locked;                       /* non-zero: several threads may use the handle at once, one after the other */
+  int locked;                       /* non-zero: several threads may use the handle at once: calls take turns */
   slc_checksum_fn compute_checksum; /* with SLC_CHECKSUM_OWN */
   slc_before_send_fn before_send;
   slc_growth_fn on_growth;
@@ -194,11 +195,14 @@ typedef struct slc_subscriber slc_subscriber;
 
 enum slc_start {
   SLC_START_NEWEST = 0, /* what is published from now on */
-  SLC_START_OLDEST = 1  /* everything that is still there, then what comes */
+  SLC_START_OLDEST = 1, /* everything that is still there, then what comes */
+  SLC_START_LAST = 2,   /* the latest message there is, or the `start_count` latest, then what comes */
+  SLC_START_ORDINAL = 3 /* the message `start_ordinal`, or the first later one that is still there, then what comes */
 };
 
-/* Called by take when messages were lost: `count` ordinals from `first` on (of the virtual channel `virtual_id`; 0: a
- * plain channel).  In the thread that takes; must use no handle. */
+/* Called in the middle of a take, once for each gap: the `count` ordinals from `first` on were lost (of the virtual
+ * channel `virtual_id`; 0: a plain channel).  The counts add up to `dropped` of the statistics.  In the thread that
+ * takes; must use no handle. */
 typedef void (*slc_drop_fn)(void *ctx, uint32_t virtual_id, uint64_t first, uint64_t count);
 
 typedef struct slc_subscriber_options {
@@ -209,13 +213,14 @@ typedef struct slc_subscriber_options {
                          reliable */
   const char *type;   /* refused when the channel's is another; NULL: any */
   int64_t spin_ns;    /* slc_subscriber_wait polls so long before it sleeps; 0: the default, 20 us */
-  uint64_t start_ordinal;  /* with SLC_START_ORDINAL */
+  uint64_t start_ordinal;  /* with SLC_START_ORDINAL: 1, 2, 3 ..; may be still to come */
+  uint64_t start_count;    /* with SLC_START_LAST; 0: 1.  Fewer where not so many are retained */
   uint32_t metadata_size;  /* refused when the channel's is another; 0: any */
   int flag_corrupt;        /* non-zero: a message whose checksum is wrong is taken, with SLC_MESSAGE_CORRUPT; else
                               SLC_CHECKSUM, and it counts as dropped */
-  int no_drop_count;       /* non-zero: drops are not counted and not told */
+  int no_drop_count;       /* non-zero: drops are neither counted nor told */
   int show_activation;     /* non-zero: the message that a channel begins with is taken like any other */
-  int locked;              /* non-zero: several threads may use the handle at once, one after the other */
+  int locked;              /* non-zero: several threads may use the handle at once: calls take turns */
   const char *multiplexer; /* the name opened is a virtual channel of this one; NULL: a plain channel, or a whole
                               multiplexer */
   slc_checksum_fn compute_checksum; /* for channels with SLC_CHECKSUM_OWN; NULL: theirs are not checked */
@@ -223,7 +228,7 @@ typedef struct slc_subscriber_options {
   void *callback_ctx; /* passed to the callbacks */
 } slc_subscriber_options;
 #define SLC_SUBSCRIBER_OPTIONS_INIT                                                                                    \
-  { sizeof(slc_subscriber_options), 0, 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL }
+  { sizeof(slc_subscriber_options), 0, 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL }
 
 /* Opens a subscriber.  It may come before any publisher: then nothing can be taken until one comes, and the caller need
  * do nothing about it.  Statuses as slc_publisher_open.  The subscriber is the caller's.  Any thread. */
@@ -261,6 +266,30 @@ enum slc_message_flags {
 SLC_EXPORT int slc_subscriber_take(slc_subscriber *subscriber, slc_message *ret_message);
 /* Takes the latest message, skipping unread ones before it (they don't count as dropped).  Statuses as take. */
 SLC_EXPORT int slc_subscriber_take_newest(slc_subscriber *subscriber, slc_message *ret_message);
+/* Takes up to `max` messages, in order, for less than as many calls of take cost: 0 and *ret_count of them, at least
+ * one, each to be released by itself.  As many as are there and as there are holds free.  One that can't be
+ * (SLC_CORRUPT) counts as dropped, and is told only when it is the first.  SLC_INVALID: max is 0.  Else the statuses of
+ * take. */
+SLC_EXPORT int slc_subscriber_take_many(slc_subscriber *subscriber, slc_message *ret_messages, size_t max,
+                                        size_t *ret_count);
+/* The following hold a retained message, whether it was taken before or not, and leave alone what take gives next. Each
+ * uses up one hold, to be released like one taken. */
+
+/* By ordinal: that one, or with `or_later` the first from there on that is retained.  SLC_GONE: not retained any more.
+ * SLC_EMPTY: still to come.  SLC_HOLD_LIMIT, SLC_CORRUPT, SLC_INVALID (ordinal 0), SLC_FORKED. */
+SLC_EXPORT int slc_subscriber_find(slc_subscriber *subscriber, uint64_t ordinal, int or_later,
+                                   slc_message *ret_message);
+/* By time stamp: the oldest that has exactly this one, or with `or_later` the oldest that has this one or a later one.
+ * Looks at all that are retained, since publishers may set times of their own; those without a time don't count.
+ * SLC_GONE: a later one is there, and this one is not.  SLC_EMPTY: still to come.  SLC_HOLD_LIMIT, SLC_CORRUPT,
+ * SLC_INVALID (time 0), SLC_FORKED. */
+SLC_EXPORT int slc_subscriber_find_time(slc_subscriber *subscriber, uint64_t timestamp_ns, int or_later,
+                                        slc_message *ret_message);
+/* A weak reference: `ordinal` and `slot` of a message that was held before, kept without holding it.  Holds it again if
+ * it is still there; a slot that has been used for another message since is another message.  SLC_GONE, SLC_HOLD_LIMIT,
+ * SLC_CORRUPT, SLC_FORKED. */
+SLC_EXPORT int slc_subscriber_take_weak(slc_subscriber *subscriber, uint64_t ordinal, uint32_t slot,
+                                        slc_message *ret_message);
 /* Gives a message back; its memory must not be read any more.  SLC_STALE, SLC_FORKED. */
 SLC_EXPORT int slc_subscriber_release(slc_subscriber *subscriber, slc_message *message);
 /* Waits until something may be taken, or the channel's publishers have changed (so that a caller can see the last one
