@@ -534,8 +534,8 @@ static int wait_in_turns(slc_subscriber *subscriber, int64_t deadline) {
     is_there = look_in_turn(subscriber);
   slc__turn_begin(&subscriber->turn);
   uint64_t bell = 0;
-  if (is_there || slc__sub_publishers_changed(&subscriber->sub) || !slc__sub_sleep_begin(&subscriber->sub, &bell))
-    return 0;
+  if (is_there || !slc__sub_sleep_begin(&subscriber->sub, &bell)) return 0;
+  if (slc__sub_publishers_changed(&subscriber->sub)) return 0; /* the broker may have rung before the bell was read */
   slc__turn_end(&subscriber->turn);
   slc__sub_sleep(&subscriber->sub, bell, until);
   slc__turn_begin(&subscriber->turn);

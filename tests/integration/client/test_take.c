@@ -144,6 +144,28 @@ static void test_take_many(void **state) {
   slc_client_close(client);
 }
 
+/* Each message in another generation of buffers than the one before: all of them stay mapped. */
+static void test_take_many_across_growth(void **state) {
+  (void)state;
+  enum { COUNT = 8, FIRST_SIZE = 3000 };
+  slc_client *client = client_open();
+  slc_publisher *publisher = publisher_open(client, NULL);
+  slc_subscriber_options options = SLC_SUBSCRIBER_OPTIONS_INIT;
+  options.max_holds = COUNT + 2;
+  slc_subscriber *subscriber = subscriber_open(client, &options);
+  for (uint64_t n = 0; n < COUNT; n++) send_pattern(publisher, n + 1, (size_t)FIRST_SIZE << n);
+  slc_message messages[COUNT];
+  size_t count = 0;
+  check_ok(slc_subscriber_take_many(subscriber, messages, COUNT, &count));
+  assert_int_equal(count, COUNT);
+  for (uint64_t n = 0; n < COUNT; n++) check_pattern(&messages[n], n + 1, (size_t)FIRST_SIZE << n);
+  slc_message again;
+  check_ok(slc_subscriber_take_weak(subscriber, messages[3].ordinal, messages[3].slot, &again));
+  check_ok(slc_subscriber_release(subscriber, &messages[3]));
+  check_pattern(&again, 4, (size_t)FIRST_SIZE << 3);
+  slc_client_close(client);
+}
+
 /* ---- looking back ---- */
 
 static void test_find_by_ordinal(void **state) {
@@ -485,6 +507,7 @@ int main(void) {
       BROKER_TEST(test_start_before_the_channel),
       BROKER_TEST(test_start_refused),
       BROKER_TEST(test_take_many),
+      BROKER_TEST(test_take_many_across_growth),
       BROKER_TEST(test_find_by_ordinal),
       BROKER_TEST(test_find_before_the_channel),
       BROKER_TEST(test_find_by_time),
