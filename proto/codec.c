@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "slotcast/event.h"
 
 enum {
   IDENTITY_SIZE = 16,    /* Hello.instance, HelloReply.session */
@@ -221,4 +222,8 @@ int slc__channel_name_check(const char *name) {
   if (strcmp(name, ".slotcast") == 0 || strncmp(name, ".slotcast/", 10) == 0)
     return slc__fail(SLC_NAME_INVALID, "names below .slotcast/ are Slotcast's own: %s", name);
   return SLC_OK;
+}
+
+int slc__channel_name_check_readable(const char *name) {
+  return name != NULL && strcmp(name, SLC_EVENTS_CHANNEL) == 0 ? SLC_OK : slc__channel_name_check(name);
 }

@@ -31,5 +31,7 @@ int slc__codec_encode(const Slotcast__Message *message, void *buffer, size_t cap
 /* Channel names: 1..255 bytes of printable UTF-8 (no control characters), '/' separates non-empty levels; ".slotcast"
  * and ".slotcast/..." are reserved.  0 or SLC_NAME_INVALID with a sentence. */
 int slc__channel_name_check(const char *name);
+/* The same for who only reads: the channel of events is one more. */
+int slc__channel_name_check_readable(const char *name);
 
 #endif

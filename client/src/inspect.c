@@ -207,7 +207,7 @@ int slc_channel_inspect(slc_client *client, const char *channel, slc_channel_inf
   if (client == NULL || channel == NULL || ret_channel == NULL)
     return slc__fail(SLC_INVALID, "slc_channel_inspect: client, channel and ret_channel must be given");
   if (slc__guard_forked(&client->guard)) return slc__guard_fail();
-  int status = slc__channel_name_check(channel);
+  int status = slc__channel_name_check_readable(channel);
   if (status != 0) return status;
   SLC__CLEANUP(report_deinit) struct report report = {0};
   do {

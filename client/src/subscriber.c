@@ -321,7 +321,7 @@ int slc_subscriber_open(slc_client *client, const char *channel, const slc_subsc
   slc_subscriber_options chosen = SLC_SUBSCRIBER_OPTIONS_INIT;
   int status = slc__settings_copy(&chosen, sizeof chosen, options);
   if (status == 0) status = options_check(&chosen);
-  if (status == 0) status = slc__channel_name_check(channel);
+  if (status == 0) status = slc__channel_name_check_readable(channel);
   if (status != 0) return status;
   slc_subscriber *subscriber = calloc(1, sizeof *subscriber);
   if (subscriber == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for a subscriber");

@@ -90,15 +90,19 @@ int broker_open(struct broker *broker, uv_loop_t *loop, const struct broker_opti
   open_reserve(broker);
   uv_timer_init(loop, &broker->sweeper);
   broker->sweeper.data = broker;
+  events_open(broker);
+  watch_init(broker);
   return SLC_OK;
 }
 
 void broker_close(struct broker *broker) {
   uv_close((uv_handle_t *)&broker->listener, NULL);
   uv_close((uv_handle_t *)&broker->sweeper, NULL);
+  uv_close((uv_handle_t *)&broker->watch, NULL);
   slc__net_unlisten(broker->options.socket, &broker->listen_fd, &broker->lock_fd);
   slc__fd_close(&broker->reserve_fd);
   broker->is_closing = true;
+  events_close(broker);
   process_forget_all(broker);
   channel_forget_all(broker);
   end_session(broker);

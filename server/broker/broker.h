@@ -20,6 +20,7 @@
 #include "shm/object.h"
 #include "shm/slotlog.h"
 #include "slotcast.pb-c.h"
+#include "slotcast/event.h"
 #include "slotcast/status.h"
 
 /* ---- limits ---- */
@@ -48,7 +49,7 @@ struct account {
   LIST_ENTRY(account) link;
   uid_t uid;
   uint32_t references;
-  bool is_unlimited; /* the broker's own */
+  bool is_unlimited; /* the broker's own, found by no uid */
   struct limits used;
 };
 
@@ -57,6 +58,7 @@ struct broker_options {
   mode_t socket_mode;
   gid_t socket_gid; /* -1: as it comes */
   enum slc__backend backend;
+  uint64_t slow_hold_ms; /* a message held so long is told on the channel of events; 0: none is */
   struct limits limits;
 };
 
@@ -132,6 +134,8 @@ struct channel {
   uint32_t max_subscribers;
   uint32_t max_loans, max_holds; /* of all its publishers, of all its subscribers together */
   uint64_t linger_ns;
+  uint32_t own_share;       /* slots promised to the broker's own publisher */
+  bool is_told;             /* on the events channel: it has or had users */
   bool is_persistent;       /* stays without users until it is removed */
   struct lingering *linger; /* NULL: it has users, or stays without */
 };
@@ -159,6 +163,11 @@ struct user {
   bool owes_attachment;
   int doorbell; /* -1: none */
   uint32_t doorbell_id;
+  struct {
+    bool is_known; /* it was looked at before */
+    bool is_hold_told;
+    uint64_t lost, held_ordinal, held_since;
+  } watch; /* watch.c */
 };
 
 struct broker {
@@ -168,8 +177,10 @@ struct broker {
   int session_lock; /* shm backend; -1 otherwise */
   int listen_fd, lock_fd, reserve_fd;
   uv_poll_t listener;
-  uv_timer_t sweeper; /* of old generations */
-  void *channels;     /* tsearch tree by name */
+  uv_timer_t sweeper;    /* of old generations */
+  struct events *events; /* NULL: none are told */
+  uv_timer_t watch;      /* for slow subscribers */
+  void *channels;        /* tsearch tree by name */
   bool is_closing;
   uint64_t last_user;
   LIST_HEAD(, process) processes;
@@ -186,6 +197,7 @@ void broker_close(struct broker *broker);
 /* ---- limits.c ---- */
 
 struct account *account_ref(struct broker *broker, uid_t uid); /* NULL: no memory */
+struct account *account_own(struct broker *broker);            /* the broker's; NULL: no memory */
 void account_unref(struct account *account);                   /* takes NULL */
 /* SLC_LIMIT with a sentence that names the limit, its value and its option. */
 int charge(struct broker *broker, struct account *account, enum limit_kind kind, uint64_t amount);
@@ -271,6 +283,8 @@ int subscriber_join(struct client *client, const Slotcast__OpenSubscriber *reque
 /* After its goodbye or its process's death: everything that it had goes back into use; the channel goes with its last
  * user. */
 void user_leave(struct user *user);
+/* The same for one whose process ended, or became another program, without a goodbye. */
+void user_die(struct user *user);
 /* Its record goes; what it has in shared memory is not touched. */
 void user_forget(struct user *user);
 
@@ -288,6 +302,8 @@ void channel_take_back(struct channel *channel);
 int channel_obtain(struct broker *broker, struct account *account, const char *name, struct channel **ret_channel);
 /* Goes, lingers or stays: what is to be done with a channel that may have no users any more. */
 void channel_release(struct broker *broker, struct channel *channel);
+/* It has its first user, or was created by request: tells so once. */
+void channel_tell(const struct broker *broker, struct channel *channel);
 /* A user has come: it lingers no more. */
 void channel_revive(struct channel *channel);
 int channel_create(struct client *client, const Slotcast__CreateChannel *request);
@@ -301,6 +317,24 @@ void channel_adopt_terms(struct channel *channel, const Slotcast__OpenPublisher 
 /* Room for one more; SLC_LIMIT, saying who is there. */
 int channel_check_loans(const struct channel *channel, uint32_t max_loans);
 int channel_check_subscriber(const struct channel *channel, uint32_t max_holds);
+
+/* ---- events.c ---- */
+
+/* The channel of events, if it can be made. */
+void events_open(struct broker *broker);
+void events_close(struct broker *broker);
+void event_of_channel(const struct broker *broker, const struct channel *channel, enum slc_event_kind kind);
+/* Kind and figures are given, who it is is filled in. */
+void event_of_user(const struct user *user, slc_event *event);
+
+/* Whether anybody subscribes to them. */
+bool events_are_wanted(const struct broker *broker);
+
+/* ---- watch.c ---- */
+
+void watch_init(struct broker *broker);
+/* Looks for slow subscribers from now on, while somebody wants to know. */
+void watch_begin(struct broker *broker);
 
 /* ---- outgoing.c ---- */
 

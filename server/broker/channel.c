@@ -87,6 +87,7 @@ void channel_unshape(struct channel *channel) {
 }
 
 void channel_free(struct broker *broker, struct channel *channel) {
+  if (channel->is_told) event_of_channel(broker, channel, SLC_EVENT_CHANNEL_REMOVED);
   tdelete(channel, &broker->channels, by_name);
   channel_unshape(channel);
   discharge(channel->account, LIMIT_channels, 1);
@@ -161,7 +162,7 @@ static uint64_t share_of(const struct user *user) {
 }
 
 uint64_t channel_budget(const struct channel *channel) {
-  uint64_t sum = channel->is_shaped ? channel->geometry.keep_last : 0;
+  uint64_t sum = channel->own_share + (channel->is_shaped ? channel->geometry.keep_last : 0);
   const struct user *user;
   LIST_FOREACH(user, &channel->users, of_channel) sum += share_of(user);
   return sum;

@@ -51,6 +51,7 @@ static int generation_make(struct broker *broker, struct channel *channel, uint6
   atomic_store_explicit(&channel->control.page->generation, fresh.number, memory_order_seq_cst);
   slc__log(SLC__LOG_DEBUG, "channel %s has slots of %llu bytes now (generation %u)", channel->name,
            (unsigned long long)slot_size, fresh.number);
+  event_of_channel(broker, channel, SLC_EVENT_CHANNEL_GREW);
   return SLC_OK;
 }
 

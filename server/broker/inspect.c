@@ -63,7 +63,8 @@ struct list_page {
 
 static void list_one(struct channel *channel, void *ctx) {
   struct list_page *list = ctx;
-  if (strcmp(channel->name, list->after) <= 0) return;
+  /* The broker's own is known by its name, and no business of those who look at theirs. */
+  if (strcmp(channel->name, SLC_EVENTS_CHANNEL) == 0 || strcmp(channel->name, list->after) <= 0) return;
   if (list->count == CHANNELS_PER_PAGE) {
     list->more = true;
     return;

@@ -58,7 +58,7 @@ static bool linger_begin(struct broker *broker, struct channel *channel) {
 /* ---- coming and going ---- */
 
 int channel_obtain(struct broker *broker, struct account *account, const char *name, struct channel **ret_channel) {
-  *ret_channel = channel_find(broker, name);
+  *ret_channel = channel_find(broker, name); /* the broker's own, too, which have no such name */
   if (*ret_channel != NULL) return SLC_OK;
   int status = slc__channel_name_check(name);
   return status != SLC_OK ? status : channel_make(broker, account, name, ret_channel);
@@ -221,6 +221,12 @@ static int create(struct client *client, struct channel *channel, const Slotcast
   return SLC_OK;
 }
 
+void channel_tell(const struct broker *broker, struct channel *channel) {
+  if (channel->is_told) return;
+  channel->is_told = true;
+  event_of_channel(broker, channel, SLC_EVENT_CHANNEL_CREATED);
+}
+
 int channel_create(struct client *client, const Slotcast__CreateChannel *request) {
   struct channel *channel;
   int status = slc__channel_name_check(request->shape->channel);
@@ -228,7 +234,11 @@ int channel_create(struct client *client, const Slotcast__CreateChannel *request
     status = channel_obtain(client->broker, client->process->account, request->shape->channel, &channel);
   if (status != SLC_OK) return status;
   status = create(client, channel, request);
-  if (status != SLC_OK) channel_release(client->broker, channel);
+  if (status == SLC_OK) {
+    channel_tell(client->broker, channel);
+  } else {
+    channel_release(client->broker, channel);
+  }
   return status;
 }
 

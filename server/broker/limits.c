@@ -1,5 +1,6 @@
 /* Accounts: what each uid makes the broker hold, charged before it is made.  Thread: the loop's. */
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "broker/broker.h"
@@ -36,7 +37,7 @@ void limits_init(struct limits *limits) {
 struct account *account_ref(struct broker *broker, uid_t uid) {
   struct account *account;
   LIST_FOREACH(account, &broker->accounts, link) {
-    if (account->uid == uid) break;
+    if (account->uid == uid && !account->is_unlimited) break;
   }
   if (account == NULL) {
     account = calloc(1, sizeof *account);
@@ -45,6 +46,16 @@ struct account *account_ref(struct broker *broker, uid_t uid) {
     LIST_INSERT_HEAD(&broker->accounts, account, link);
   }
   account->references++;
+  return account;
+}
+
+struct account *account_own(struct broker *broker) {
+  struct account *account = calloc(1, sizeof *account);
+  if (account == NULL) return NULL;
+  account->uid = geteuid();
+  account->is_unlimited = true;
+  account->references = 1;
+  LIST_INSERT_HEAD(&broker->accounts, account, link);
   return account;
 }
 

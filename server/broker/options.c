@@ -10,8 +10,8 @@
 
 #include "slotcast/status.h"
 
-enum { EXIT_USAGE = 2, OPTION_LIMIT = 1000 };
-enum { OPTION_SOCKET = 256, OPTION_MODE, OPTION_GROUP, OPTION_BACKEND, OPTION_LEVEL, OPTION_TARGET };
+enum { EXIT_USAGE = 2, SLOW_HOLD_DEFAULT_MS = 1000, SLOW_HOLD_MAX_MS = 1000000000, OPTION_LIMIT = 1000 };
+enum { OPTION_SOCKET = 256, OPTION_MODE, OPTION_GROUP, OPTION_BACKEND, OPTION_LEVEL, OPTION_TARGET, OPTION_SLOW_HOLD };
 
 static const char help_text[] =
     "Usage: slotcastd [OPTION]...\n"
@@ -29,6 +29,7 @@ static const char help_text[] =
     "  --max-channels N      channels (4096),\n"
     "  --max-users N         publishers and subscribers (16384),\n"
     "  --max-memory BYTES    shared memory (68719476736)\n"
+    "  --slow-hold MS        a message held so long is told as an event (default 1000; 0: none is)\n"
     "  --help, --version\n"
     "\n"
     "SIGTERM and SIGINT end it; publishers and subscribers go on without it.\n"
@@ -118,6 +119,10 @@ static int take(int option, const char *value, struct command_line *line) {
     if (!choose(value, targets, &choice)) return usage_error("--log-target is auto, stderr or journal", value);
     line->log_target = (enum log_target)choice;
     return PARSE_RUN;
+  case OPTION_SLOW_HOLD:
+    if (!parse_number(value, 10, SLOW_HOLD_MAX_MS, &line->broker.slow_hold_ms))
+      return usage_error("--slow-hold takes milliseconds", value);
+    return PARSE_RUN;
   case 'h':
     fputs(help_text, stdout);
     return 0;
@@ -138,6 +143,7 @@ int command_line_parse(int argc, char **argv, struct command_line *ret) {
       {"backend", required_argument, NULL, OPTION_BACKEND},
       {"log-level", required_argument, NULL, OPTION_LEVEL},
       {"log-target", required_argument, NULL, OPTION_TARGET},
+      {"slow-hold", required_argument, NULL, OPTION_SLOW_HOLD},
 #define LIMIT_OPTION(field, option, standard, what) {option, required_argument, NULL, OPTION_LIMIT + LIMIT_##field},
       SLC__LIMIT_MAP(LIMIT_OPTION)
 #undef LIMIT_OPTION
@@ -146,7 +152,10 @@ int command_line_parse(int argc, char **argv, struct command_line *ret) {
       {NULL, 0, NULL, 0},
   };
   *ret = (struct command_line){
-      .broker = {.socket_mode = 0600, .socket_gid = (gid_t)-1, .backend = SLC__BACKEND_MEMFD},
+      .broker = {.socket_mode = 0600,
+                 .socket_gid = (gid_t)-1,
+                 .backend = SLC__BACKEND_MEMFD,
+                 .slow_hold_ms = SLOW_HOLD_DEFAULT_MS},
       .log_level = SLC__LOG_NOTICE,
   };
   limits_init(&ret->broker.limits);

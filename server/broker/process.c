@@ -44,7 +44,7 @@ static void on_pidfd(uv_poll_t *poll, int status, int events) {
   (void)events;
   if (!slc__pidfd_dead(process->peer.pidfd)) return;
   slc__log(SLC__LOG_DEBUG, "process %d (%s) has ended", (int)process->peer.pid, process->peer.program);
-  process_end(process, user_leave);
+  process_end(process, user_die);
 }
 
 /* A pid is not used again while its process has not ended, which the pidfd tells. */
@@ -58,7 +58,7 @@ static struct process *find_living(struct broker *broker, const struct slc__peer
     next = LIST_NEXT(process, link);
     if (!is_same_process(&process->peer, peer)) continue;
     if (!slc__pidfd_dead(process->peer.pidfd)) return process;
-    process_end(process, user_leave); /* its event is still to come, and its pid is another's already */
+    process_end(process, user_die); /* its event is still to come, and its pid is another's already */
   }
   return NULL;
 }

@@ -61,7 +61,7 @@ static void forget_earlier_image(struct client *client) {
   struct user *user, *next;
   for (user = LIST_FIRST(&process->users); user != NULL; user = next) {
     next = LIST_NEXT(user, of_process);
-    if (user->client == NULL) user_leave(user);
+    if (user->client == NULL) user_die(user);
   }
   memcpy(process->instance, client->instance, sizeof process->instance);
 }

@@ -48,6 +48,21 @@ static void set_counts(const struct channel *channel) {
   atomic_store_explicit(&page->subscribers, channel->subscribers, memory_order_seq_cst);
 }
 
+/* ---- telling ---- */
+
+static void tell_joined(const struct user *user) {
+  slc_event event = {.kind = user->is_publisher ? SLC_EVENT_PUBLISHER_JOINED : SLC_EVENT_SUBSCRIBER_JOINED};
+  channel_tell(user->process->broker, user->channel);
+  event_of_user(user, &event);
+}
+
+/* Not of one that was refused: it had not joined. */
+static void tell_left(const struct user *user, bool has_died) {
+  slc_event event = {.kind = user->is_publisher ? SLC_EVENT_PUBLISHER_LEFT : SLC_EVENT_SUBSCRIBER_LEFT};
+  if (has_died) event.kind = user->is_publisher ? SLC_EVENT_PUBLISHER_DIED : SLC_EVENT_SUBSCRIBER_DIED;
+  if (user->is_counted) event_of_user(user, &event);
+}
+
 /* ---- shape ---- */
 
 static const struct user *find_reliable_subscriber(const struct channel *channel) {
@@ -245,8 +260,12 @@ int publisher_join(struct client *client, const Slotcast__OpenPublisher *request
   if (status == SLC_OK) status = channel_obtain(client->broker, client->process->account, request->channel, &channel);
   if (status != SLC_OK) return status;
   status = publisher_admit(client, channel, request, ret_user);
-  if (status == SLC_OK) channel_ring_all(channel);
-  if (status != SLC_OK) release_unused(client->broker, request->channel);
+  if (status == SLC_OK) {
+    channel_ring_all(channel);
+    tell_joined(*ret_user);
+  } else {
+    release_unused(client->broker, request->channel);
+  }
   return status;
 }
 
@@ -293,7 +312,12 @@ int subscriber_join(struct client *client, const Slotcast__OpenSubscriber *reque
   int status = channel_obtain(client->broker, client->process->account, request->channel, &channel);
   if (status != SLC_OK) return status;
   status = subscriber_admit(client, channel, request, ret_user);
-  if (status != SLC_OK) release_unused(client->broker, request->channel);
+  if (status == SLC_OK) {
+    tell_joined(*ret_user);
+    watch_begin(client->broker);
+  } else {
+    release_unused(client->broker, request->channel);
+  }
   return status;
 }
 
@@ -323,16 +347,25 @@ static void publisher_leave(struct channel *channel, uint32_t id) {
   channel->publisher_ids[id] = 0;
 }
 
-void user_leave(struct user *user) {
+static void leave(struct user *user, bool has_died) {
   struct channel *channel = user->channel;
   if (user->is_publisher) {
     publisher_leave(channel, user->publisher_id);
   } else {
     table_dismiss(user);
   }
+  tell_left(user, has_died);
   user_detach(user);
   set_counts(channel);
   channel_ring_all(channel);
   channel_release(user->process->broker, channel);
   free(user);
+}
+
+void user_leave(struct user *user) {
+  leave(user, false);
+}
+
+void user_die(struct user *user) {
+  leave(user, true);
 }

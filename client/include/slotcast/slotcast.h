@@ -24,6 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "slotcast/event.h"
 #include "slotcast/status.h"
 
 #if defined(__GNUC__)
@@ -406,13 +407,22 @@ typedef struct slc_channel_info {
   const slc_user_info *users;
 } slc_channel_info;
 
-/* All channels, by name; to be freed with slc_channel_list_free.  SLC_BROKER_GONE, SLC_PROTOCOL, SLC_NO_MEMORY,
- * SLC_FORKED. */
+/* All channels but the broker's own, by name; to be freed with slc_channel_list_free.  SLC_BROKER_GONE, SLC_PROTOCOL,
+ * SLC_NO_MEMORY, SLC_FORKED. */
 SLC_EXPORT int slc_channel_list(slc_client *client, slc_channel_info **ret_channels, size_t *ret_count);
 SLC_EXPORT void slc_channel_list_free(slc_channel_info *channels, size_t count);
 /* One channel and its users; to be freed with slc_channel_info_free.  Also SLC_NOT_FOUND. */
 SLC_EXPORT int slc_channel_inspect(slc_client *client, const char *channel, slc_channel_info **ret_channel);
 SLC_EXPORT void slc_channel_info_free(slc_channel_info *channel);
+
+/* ---- events ------------------------------------------------------------------------------------------------------ */
+
+/* What happens to channels and their users, to be subscribed to as SLC_EVENTS_CHANNEL (slotcast/event.h).  Copies the
+ * event of a message into *ret_event, whose `size` the caller has set to sizeof(slc_event); what the broker did not
+ * know of yet is 0.  SLC_INVALID: the message is no event.  Any thread. */
+SLC_EXPORT int slc_event_read(const slc_message *message, slc_event *ret_event);
+/* "subscriber-died" for SLC_EVENT_SUBSCRIBER_DIED; "?" for an unknown value.  Any thread; static storage. */
+SLC_EXPORT const char *slc_event_name(uint32_t kind);
 
 #ifdef __cplusplus
 }

@@ -197,7 +197,7 @@ static void test_growth_ten_thousand_times(void **state) {
   slc_publisher *publisher = publisher_open(client, &options);
   slc_subscriber *subscriber = subscriber_open(client, NULL);
   slc_message held = {0};
-  struct test_leaks before;
+  struct test_leaks before = {0};
   int descriptors = 0;
   for (uint64_t n = 1; n <= GROWTHS; n++) {
     size_t size = 64 + 4 * n; /* each a little more than any before */
