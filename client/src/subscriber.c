@@ -69,6 +69,7 @@ struct slc_subscriber {
   bool attachment_there;        /* under the client's lock */
   int attachment_status;        /* under the client's lock: why there will be none */
   char *attachment_detail;
+  bool was_first;       /* the answer brought no attachment: there was no publisher yet */
   bool listed;          /* under the client's lock */
   slc_subscriber *next; /* under the client's lock */
 };
@@ -265,6 +266,7 @@ static int subscriber_opened(void *ctx, struct slc__received *received) {
                                 : slc__received_finish(received);
   if (status != 0) return status;
   subscriber->attachment_there = opened->attached;
+  subscriber->was_first = !opened->attached;
   subscriber->user = opened->user;
   subscriber->next = subscriber->client->subscribers;
   subscriber->client->subscribers = subscriber;
@@ -284,20 +286,14 @@ static int request_open(slc_subscriber *subscriber, const char *channel, const s
   return slc__request(subscriber->client, &message, -1, subscriber_opened, subscriber);
 }
 
-static bool attachment_is_there(slc_subscriber *subscriber) {
-  pthread_mutex_lock(&subscriber->client->lock);
-  bool there = subscriber->attachment_there;
-  pthread_mutex_unlock(&subscriber->client->lock);
-  return there;
-}
-
+/* The attachment of one that was first may have come right behind the answer: it is still used as what came later. */
 static int subscriber_make(slc_subscriber *subscriber, const char *channel, const slc_subscriber_options *options) {
   subscriber->guard = subscriber->client->guard;
   subscriber->spin_ns = slc__spin_ns(options->spin_ns);
   subscriber->options = *options;
   subscriber->options.type = subscriber->options.multiplexer = NULL;
   int status = request_open(subscriber, channel, options);
-  if (status != 0 || !attachment_is_there(subscriber)) return status;
+  if (status != 0 || subscriber->was_first) return status;
   status = attachment_use(subscriber, false);
   if (status == 0) slc__sub_publishers_changed(&subscriber->sub); /* those who are there are no news */
   return status;

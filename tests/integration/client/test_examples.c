@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@ static pid_t example_start(const char *name, int output) {
   pid_t pid = fork();
   assert_true(pid >= 0);
   if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* one that goes on for ever would keep the output of a failed test open */
     if (output >= 0) dup2(output, STDOUT_FILENO);
     execl(path, path, (char *)NULL);
     _exit(127);

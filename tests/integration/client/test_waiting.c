@@ -4,7 +4,14 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 static int64_t now_ns(void) {
   struct timespec now;
@@ -279,6 +286,78 @@ static void test_subscriber_first_counts_what_it_lost(void **state) {
   slc_client_close(client);
 }
 
+/* Connects, stops, and when it goes on opens a subscriber, for which there must be message 1. */
+static void open_and_take(void) {
+  slc_client *client;
+  slc_subscriber *subscriber;
+  slc_message message;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (slc_client_open(NULL, &client) != SLC_OK) _exit(2);
+  raise(SIGSTOP);
+  if (slc_subscriber_open(client, CHANNEL, NULL, &subscriber) != SLC_OK) _exit(3);
+  if (slc_subscriber_take(subscriber, &message) != SLC_OK || message.ordinal != 1) _exit(4);
+  slc_client_close(client);
+  _exit(0);
+}
+
+static void await_stop(pid_t pid) {
+  int status;
+  assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+  assert_true(WIFSTOPPED(status));
+}
+
+static void stop(pid_t pid) {
+  assert_int_equal(kill(pid, SIGSTOP), 0);
+  await_stop(pid);
+}
+
+/* Until it sleeps in ppoll, as one does who waits for the broker's answer. */
+static void await_ppoll(pid_t pid) {
+  char path[64], line[64] = "";
+  snprintf(path, sizeof path, "/proc/%d/syscall", (int)pid);
+  while (strtol(line, NULL, 10) != SYS_ppoll) {
+    FILE *file = fopen(path, "re");
+    assert_non_null(file);
+    if (fgets(line, sizeof line, file) == NULL) line[0] = '\0';
+    fclose(file);
+  }
+}
+
+static void await_one_subscriber(slc_client *client) {
+  uint32_t subscribers = 0;
+  while (subscribers == 0) {
+    slc_channel_info *info;
+    int status = slc_channel_inspect(client, CHANNEL, &info);
+    if (status == SLC_NOT_FOUND) continue;
+    check_ok(status);
+    subscribers = info->subscribers;
+    slc_channel_info_free(info);
+  }
+}
+
+/* The broker's answer, and the attachment because a publisher has come, are both there before the subscriber's process
+ * reads the first of them.  It was first all the same. */
+static void test_subscriber_first_reads_late(void **state) {
+  const struct test_broker *broker = *state;
+  slc_client *client = client_open();
+  pid_t pid = fork();
+  assert_true(pid >= 0);
+  if (pid == 0) open_and_take();
+  await_stop(pid);
+  stop(broker->pid);
+  kill(pid, SIGCONT);
+  await_ppoll(pid);
+  stop(pid);
+  kill(broker->pid, SIGCONT);
+  await_one_subscriber(client);
+  send_pattern(publisher_open(client, NULL), 1, 40);
+  kill(pid, SIGCONT);
+  int status = -1;
+  assert_int_equal(waitpid(pid, &status, 0), pid);
+  assert_int_equal(status, 0);
+  slc_client_close(client);
+}
+
 static void test_subscriber_first_sleeping(void **state) {
   (void)state;
   slc_client *client = client_open();
@@ -402,6 +481,7 @@ int main(void) {
       BROKER_TEST(test_reliable_between_two_threads),
       BROKER_TEST(test_subscriber_first),
       BROKER_TEST(test_subscriber_first_counts_what_it_lost),
+      BROKER_TEST(test_subscriber_first_reads_late),
       BROKER_TEST(test_subscriber_first_sleeping),
       BROKER_TEST(test_subscriber_first_told_of_leaving),
       BROKER_TEST(test_descriptor_is_level_truth),
