@@ -14,12 +14,18 @@ int slc_subscriber_take_many(slc_subscriber *subscriber, slc_message *ret_messag
   if (max == 0) return slc__subscriber_end(subscriber, slc__fail(SLC_INVALID, "take_many takes at least one message"));
   struct slc__taken taken[BATCH];
   size_t count = 0, got = BATCH;
+  int refused = 0;
   while (got == BATCH && count < max && status == 0) {
     slc__subscriber_pin(subscriber, true);
     status = slc__sub_take_many(sub, taken, max - count < BATCH ? max - count : BATCH, &got);
     slc__subscriber_pin(subscriber, false);
-    for (size_t i = 0; status == 0 && i < got; i++) slc__subscriber_hold(subscriber, &taken[i], &ret_messages[count++]);
+    for (size_t i = 0; status == 0 && i < got; i++) {
+      int held = slc__subscriber_hold(subscriber, &taken[i], &ret_messages[count]);
+      if (held == 0) count++;
+      if (held != 0) refused = held;
+    }
   }
+  if (count == 0 && refused != 0) return slc__subscriber_end(subscriber, refused);
   if (count == 0) return slc__subscriber_end(subscriber, slc__subscriber_hold_nothing(subscriber, status));
   *ret_count = count;
   return slc__subscriber_end(subscriber, 0);
@@ -27,7 +33,7 @@ int slc_subscriber_take_many(slc_subscriber *subscriber, slc_message *ret_messag
 
 /* EMPTY here is no answer about what take would give, so the readiness descriptor stays as it is. */
 static int found(slc_subscriber *subscriber, int status, const struct slc__taken *taken, slc_message *ret_message) {
-  if (status == 0) slc__subscriber_hold(subscriber, taken, ret_message);
+  if (status == 0) status = slc__subscriber_hold_found(subscriber, taken, ret_message);
   if (status == SLC_GONE || status == SLC_HOLD_LIMIT || status == SLC_CORRUPT)
     status = slc__fail(status, "%s", slc__status_text(status));
   return slc__subscriber_end(subscriber, status);

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "checksum.h"
 #include "growth.h"
 #include "membership.h"
 #include "settings.h"
@@ -44,8 +45,12 @@ struct slc_publisher {
   uint32_t max_loans;
   uint32_t token_step; /* a power of two >= max_loans */
   bool has_timestamp;
-  bool pub_ready;    /* `pub` has been made */
-  bool is_the_first; /* that the channel ever had */
+  bool pub_ready;      /* `pub` has been made */
+  bool is_the_first;   /* that the channel ever had */
+  uint64_t is_special; /* not 0: has metadata, checksums, a callback before sending, or several threads */
+  struct slc__checking checking;
+  slc_before_send_fn before_send;
+  void *callback_ctx;
   int64_t spin_ns;
 
   struct slc__control control;
@@ -198,12 +203,28 @@ static int first_membership(slc_publisher *publisher, const struct slc__membersh
   }
 }
 
+/* What loan and publish have to do beside fetching a slot and putting it into the log. */
+static int specials_make(slc_publisher *publisher, const slc_publisher_options *options) {
+  const struct slc__geometry *shape = &publisher->control.geometry;
+  if (shape->checksum == SLC__CHECKSUM_OWN && options->compute_checksum == NULL)
+    return slc__fail(SLC_INCOMPATIBLE,
+                     "the channel's checksums of %u bytes are computed by its users: give compute_checksum",
+                     shape->checksum_size);
+  slc__checking_init(&publisher->checking, shape, options->compute_checksum, options->callback_ctx);
+  publisher->before_send = options->before_send;
+  publisher->callback_ctx = options->callback_ctx;
+  publisher->is_special = shape->metadata_size != 0 || shape->checksum != SLC__CHECKSUM_NONE ||
+                          publisher->before_send != NULL || publisher->turn.is_shared;
+  return 0;
+}
+
 static int publisher_make(slc_publisher *publisher, const char *channel, const slc_publisher_options *options) {
   publisher->guard = publisher->client->guard;
   publisher->has_timestamp = !options->no_timestamp;
   publisher->spin_ns = slc__spin_ns(options->spin_ns);
   const struct slc__membership *view = NULL;
   int status = request_open(publisher, channel, options);
+  if (status == 0) status = specials_make(publisher, options);
   if (status == 0) status = first_membership(publisher, &view);
   if (status == 0)
     status = slc__pub_init(&publisher->pub, &publisher->control, &publisher->buffers, publisher->id, publisher->batch,
@@ -233,6 +254,7 @@ int slc_publisher_open(slc_client *client, const char *channel, const slc_publis
   if (status == 0) status = slc__channel_name_check(channel);
   if (status == 0 && chosen.linger_ns < 0)
     status = slc__fail(SLC_INVALID, "a channel cannot linger for less than 0 ns");
+  if (status == 0) status = slc__checksum_options(chosen.checksum, chosen.checksum_size, chosen.compute_checksum);
   if (status != 0) return status;
   slc_publisher *publisher = calloc(1, sizeof *publisher);
   if (publisher == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for a publisher");
@@ -372,11 +394,16 @@ static uint32_t entry_flags(const struct loan_entry *entry) {
   return (entry->in_prefix ? SLC__FLAG_INLINE : 0) | (entry->generation != 0 ? SLC__FLAG_GROWN : 0);
 }
 
-static int loan_publish(slc_publisher *publisher, struct loan_entry *entry, size_t size, uint32_t flags,
-                        uint64_t *ret_ordinal) {
+/* The time that publish gives a message whose caller gave none. */
+static inline uint64_t timestamp_of_now(const slc_publisher *publisher) {
+  return publisher->has_timestamp ? (uint64_t)slc__clock_ns() : 0;
+}
+
+static int loan_publish(slc_publisher *publisher, struct loan_entry *entry, size_t size, uint64_t timestamp,
+                        uint32_t flags, uint64_t *ret_ordinal) {
   const struct slc__sending sending = {
       .size = size,
-      .timestamp = publisher->has_timestamp ? (uint64_t)slc__clock_ns() : 0,
+      .timestamp = timestamp,
       .flags = entry_flags(entry) | flags,
       .generation = entry->generation,
   };
@@ -387,6 +414,35 @@ static int loan_publish(slc_publisher *publisher, struct loan_entry *entry, size
   if (ret_ordinal != NULL) *ret_ordinal = ordinal + 1;
   return 0;
 }
+
+static inline int loan_make(slc_publisher *publisher, size_t size, slc_loan *ret_loan) {
+  int status = 0;
+  struct loan_entry *entry = loan_begin(publisher, size, &status);
+  if (entry == NULL) return status;
+  *ret_loan = (slc_loan){
+      .data = entry->data,
+      .capacity = (size_t)entry->capacity,
+      .slot = entry->slot,
+      .token = entry->token,
+  };
+  return 0;
+}
+
+/* The entry of a loan of which `size` bytes are to be published; NULL, and why not. */
+static inline struct loan_entry *loan_open(const slc_publisher *publisher, const slc_loan *loan, size_t size,
+                                           int *ret_status) {
+  struct loan_entry *entry = loan_find(publisher, loan);
+  if (entry == NULL) {
+    *ret_status = stale();
+    return NULL;
+  }
+  if (size != 0 && size <= entry->capacity) return entry;
+  *ret_status = slc__fail(SLC_INVALID, "a message of %zu bytes can't be published from a loan of %ju", size,
+                          (uintmax_t)entry->capacity);
+  return NULL;
+}
+
+/* ---- what only those pay for who asked for it, out of the way of the others ---- */
 
 /* To be ended unless it fails. */
 static inline int begin(slc_publisher *publisher) {
@@ -400,29 +456,65 @@ static inline int end(slc_publisher *publisher, int status) {
   return status;
 }
 
+static int call_before_send(const slc_publisher *publisher, void *payload, size_t *size) {
+  size_t before = *size;
+  if (publisher->before_send(publisher->callback_ctx, payload, size) != 0)
+    return slc__fail(SLC_REFUSED, "before_send refused this message of %zu bytes", before);
+  if (*size == 0 || *size > before)
+    return slc__fail(SLC_INVALID, "before_send made %zu bytes of a message of %zu: it may only lower them, not to 0",
+                     *size, before);
+  return 0;
+}
+
+/* The callback has the last word about the payload, so the checksum comes after it.  What a channel begins with is none
+ * of the application's messages. */
+static int loan_finish(slc_publisher *publisher, struct loan_entry *entry, size_t size, uint64_t timestamp,
+                       uint32_t flags, uint64_t *ret_ordinal) {
+  if (publisher->before_send != NULL && (flags & SLC__FLAG_ACTIVATION) == 0) {
+    int status = call_before_send(publisher, entry->data, &size);
+    if (status != 0) return status;
+  }
+  if (timestamp == 0) timestamp = timestamp_of_now(publisher);
+  if (publisher->checking.kind != SLC__CHECKSUM_NONE) {
+    const struct slc__checked checked = {.size = size, .timestamp = timestamp, .payload = entry->data};
+    slc__checksum_write(&publisher->checking, &checked, slc__pub_extra(&publisher->pub, entry->slot));
+  }
+  return loan_publish(publisher, entry, size, timestamp, flags, ret_ordinal);
+}
+
+__attribute__((noinline, cold)) static int special_loan(slc_publisher *publisher, size_t size, slc_loan *ret_loan) {
+  slc__turn_begin(&publisher->turn);
+  int status = loan_make(publisher, size, ret_loan);
+  if (status == 0 && publisher->checking.metadata_size != 0)
+    ret_loan->metadata = slc__pub_extra(&publisher->pub, ret_loan->slot);
+  return end(publisher, status);
+}
+
+__attribute__((noinline, cold)) static int special_publish(slc_publisher *publisher, const slc_loan *loan, size_t size,
+                                                           uint64_t *ret_ordinal) {
+  slc__turn_begin(&publisher->turn);
+  int status = 0;
+  struct loan_entry *entry = loan_open(publisher, loan, size, &status);
+  if (entry != NULL) status = loan_finish(publisher, entry, size, loan->timestamp_ns, 0, ret_ordinal);
+  return end(publisher, status);
+}
+
+/* ---- loan, publish, discard, send ---- */
+
 int slc_publisher_loan(slc_publisher *publisher, size_t size, slc_loan *ret_loan) {
-  int status = begin(publisher);
-  if (status != 0) return status;
-  struct loan_entry *entry = loan_begin(publisher, size, &status);
-  if (entry == NULL) return end(publisher, status);
-  *ret_loan = (slc_loan){
-      .data = entry->data,
-      .capacity = (size_t)entry->capacity,
-      .slot = entry->slot,
-      .token = entry->token,
-  };
-  return end(publisher, 0);
+  if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
+  if (__builtin_expect(publisher->is_special != 0, 0)) return special_loan(publisher, size, ret_loan);
+  return loan_make(publisher, size, ret_loan);
 }
 
 int slc_publisher_publish(slc_publisher *publisher, slc_loan *loan, size_t size, uint64_t *ret_ordinal) {
-  int status = begin(publisher);
-  if (status != 0) return status;
-  struct loan_entry *entry = loan_find(publisher, loan);
-  if (entry == NULL) return end(publisher, stale());
-  if (size == 0 || size > entry->capacity)
-    return end(publisher, slc__fail(SLC_INVALID, "a message of %zu bytes can't be published from a loan of %ju", size,
-                                    (uintmax_t)entry->capacity));
-  return end(publisher, loan_publish(publisher, entry, size, 0, ret_ordinal));
+  if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
+  if (__builtin_expect((loan->timestamp_ns | publisher->is_special) != 0, 0))
+    return special_publish(publisher, loan, size, ret_ordinal);
+  int status = 0;
+  struct loan_entry *entry = loan_open(publisher, loan, size, &status);
+  if (entry == NULL) return status;
+  return loan_publish(publisher, entry, size, timestamp_of_now(publisher), 0, ret_ordinal);
 }
 
 static void loan_discard(slc_publisher *publisher, struct loan_entry *entry) {
@@ -439,13 +531,15 @@ int slc_publisher_discard(slc_publisher *publisher, slc_loan *loan) {
   return end(publisher, 0);
 }
 
-/* A copy of `data`. */
+/* A copy of `data`, with metadata of zeros. */
 static int send_copy(slc_publisher *publisher, const void *data, size_t size, uint32_t flags, uint64_t *ret_ordinal) {
   int status = 0;
   struct loan_entry *entry = loan_begin(publisher, size, &status);
   if (entry == NULL) return status;
   memcpy(entry->data, data, size);
-  status = loan_publish(publisher, entry, size, flags, ret_ordinal);
+  if (publisher->checking.metadata_size != 0)
+    memset(slc__pub_extra(&publisher->pub, entry->slot), 0, publisher->checking.metadata_size);
+  status = loan_finish(publisher, entry, size, 0, flags, ret_ordinal);
   if (status != 0) loan_discard(publisher, entry);
   return status;
 }

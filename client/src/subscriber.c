@@ -25,6 +25,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "checksum.h"
 #include "generations.h"
 #include "settings.h"
 #include "shm/gate.h"
@@ -52,7 +53,8 @@ struct held {
 
 struct slc_subscriber {
   struct slc__guard guard;
-  bool attached; /* `sub` has been made */
+  bool attached;      /* `sub` has been made */
+  bool takes_plainly; /* attached, and nothing is to be done for a message but to take it */
   struct slc__turn turn;
   struct slc__sub sub;
   struct held *held; /* per hold */
@@ -62,6 +64,7 @@ struct slc_subscriber {
   int epoll_fd;
   int64_t spin_ns;
   slc_subscriber_options options; /* strings are not kept */
+  struct slc__checking checking;  /* made with `sub` */
 
   slc_client *client;
   uint64_t user;
@@ -204,6 +207,13 @@ static void start_go_on(struct slc__sub *sub, const slc_subscriber_options *opti
     slc__sub_start_last(sub, options->start_count);
 }
 
+/* What asks for more than plain takes: everything here is out of the way of those who don't. */
+static void plainness_note(slc_subscriber *subscriber) {
+  bool is_bare = subscriber->checking.metadata_size == 0 && subscriber->checking.kind == SLC__CHECKSUM_NONE;
+  subscriber->takes_plainly = subscriber->attached && is_bare && !subscriber->turn.is_shared &&
+                              !subscriber->options.show_activation && subscriber->bell_fd < 0;
+}
+
 /* From here on the attachment is the subscriber's thread's alone. */
 static int attachment_use(slc_subscriber *subscriber, bool was_first) {
   const struct attachment *attachment = &subscriber->attachment;
@@ -219,7 +229,10 @@ static int attachment_use(slc_subscriber *subscriber, bool was_first) {
   subscriber->sub.payload_ctx = subscriber;
   wishes_apply(&subscriber->sub, subscriber);
   start_go_on(&subscriber->sub, &subscriber->options, was_first);
+  slc__checking_init(&subscriber->checking, &attachment->shape, subscriber->options.compute_checksum,
+                     subscriber->options.callback_ctx);
   subscriber->attached = true;
+  plainness_note(subscriber);
   return 0;
 }
 
@@ -280,6 +293,7 @@ static int request_open(slc_subscriber *subscriber, const char *channel, const s
   if (options->type != NULL) body.type = (char *)options->type;
   body.max_holds = options->max_holds;
   body.reliable = options->reliable != 0;
+  body.metadata_size = options->metadata_size;
   Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
   message.body_case = SLOTCAST__MESSAGE__BODY_OPEN_SUBSCRIBER;
   message.open_subscriber = &body;
@@ -406,7 +420,7 @@ static void generation_count(slc_subscriber *subscriber, uint32_t number, int32_
   if (generation != NULL) generation->users += (uint32_t)change;
 }
 
-static inline int take_finish(slc_subscriber *subscriber, const struct slc__taken *taken, slc_message *ret_message) {
+static inline void message_fill(slc_subscriber *subscriber, const struct slc__taken *taken, slc_message *ret_message) {
   subscriber->held[taken->hold] = (struct held){.ordinal = taken->ordinal + 1, .generation = taken->generation};
   if (__builtin_expect(taken->generation != 0, 0)) generation_count(subscriber, taken->generation, 1);
   *ret_message = (slc_message){
@@ -417,8 +431,25 @@ static inline int take_finish(slc_subscriber *subscriber, const struct slc__take
       .publisher = taken->publisher,
       .hold = taken->hold,
       .slot = taken->slot,
-      .flags = (taken->flags & SLC__FLAG_ACTIVATION) != 0 ? SLC_MESSAGE_ACTIVATION : 0,
   };
+}
+
+static int checksum_mismatch(const struct slc__taken *taken) {
+  return slc__fail(SLC_CHECKSUM, "the checksum of message %ju, %ju bytes from publisher %u, does not match its bytes",
+                   (uintmax_t)taken->ordinal + 1, (uintmax_t)taken->size, taken->publisher);
+}
+
+/* What the slot log holds becomes the caller's.  SLC_CHECKSUM: it does not, and the hold is still to be given back. */
+static int message_accept(slc_subscriber *subscriber, const struct slc__taken *taken, slc_message *ret_message) {
+  const struct slc__checking *checking = &subscriber->checking;
+  const struct slc__checked checked = {.size = taken->size, .timestamp = taken->timestamp, .payload = taken->payload};
+  bool matches = checking->kind == SLC__CHECKSUM_NONE || slc__checksum_matches(checking, &checked, taken->extra);
+  if (!matches && !subscriber->options.flag_corrupt) return checksum_mismatch(taken);
+  message_fill(subscriber, taken, ret_message);
+  if (!matches) ret_message->flags |= SLC_MESSAGE_CORRUPT;
+  if ((taken->flags & SLC__FLAG_ACTIVATION) != 0) ret_message->flags |= SLC_MESSAGE_ACTIVATION;
+  ret_message->metadata_size = checking->metadata_size;
+  if (checking->metadata_size != 0) ret_message->metadata = taken->extra;
   return 0;
 }
 
@@ -440,22 +471,35 @@ static inline int begin(slc_subscriber *subscriber) {
   return __builtin_expect(status == 0, 1) ? 0 : end(subscriber, status);
 }
 
-int slc_subscriber_take(slc_subscriber *subscriber, slc_message *ret_message) {
+typedef int (*take_fn)(struct slc__sub *sub, struct slc__taken *ret);
+
+/* All that a take may have to do. */
+__attribute__((noinline, cold)) static int take_fully(slc_subscriber *subscriber, take_fn take,
+                                                      slc_message *ret_message) {
   int status = begin(subscriber);
   if (status != 0) return status;
   struct slc__taken taken;
-  status = slc__sub_take(&subscriber->sub, &taken);
+  status = take(&subscriber->sub, &taken);
   if (status != 0) return end(subscriber, take_nothing(subscriber, status));
-  return end(subscriber, take_finish(subscriber, &taken, ret_message));
+  return end(subscriber, slc__subscriber_hold(subscriber, &taken, ret_message));
+}
+
+static inline int take_by(slc_subscriber *subscriber, take_fn take, slc_message *ret_message) {
+  if (slc__guard_forked(&subscriber->guard)) return slc__guard_fail();
+  if (__builtin_expect(!subscriber->takes_plainly, 0)) return take_fully(subscriber, take, ret_message);
+  struct slc__taken taken;
+  int status = take(&subscriber->sub, &taken);
+  if (status != 0) return take_nothing(subscriber, status);
+  message_fill(subscriber, &taken, ret_message);
+  return 0;
+}
+
+int slc_subscriber_take(slc_subscriber *subscriber, slc_message *ret_message) {
+  return take_by(subscriber, slc__sub_take, ret_message);
 }
 
 int slc_subscriber_take_newest(slc_subscriber *subscriber, slc_message *ret_message) {
-  int status = begin(subscriber);
-  if (status != 0) return status;
-  struct slc__taken taken;
-  status = slc__sub_take_newest(&subscriber->sub, &taken);
-  if (status != 0) return end(subscriber, take_nothing(subscriber, status));
-  return end(subscriber, take_finish(subscriber, &taken, ret_message));
+  return take_by(subscriber, slc__sub_take_newest, ret_message);
 }
 
 int slc_subscriber_release(slc_subscriber *subscriber, slc_message *message) {
@@ -486,8 +530,16 @@ void slc__subscriber_pin(slc_subscriber *subscriber, bool is_pinned) {
   subscriber->generations.is_pinned = is_pinned;
 }
 
-void slc__subscriber_hold(slc_subscriber *subscriber, const struct slc__taken *taken, slc_message *ret_message) {
-  take_finish(subscriber, taken, ret_message);
+int slc__subscriber_hold(slc_subscriber *subscriber, const struct slc__taken *taken, slc_message *ret_message) {
+  int status = message_accept(subscriber, taken, ret_message);
+  if (status != 0) slc__sub_reject(&subscriber->sub, taken);
+  return status;
+}
+
+int slc__subscriber_hold_found(slc_subscriber *subscriber, const struct slc__taken *taken, slc_message *ret_message) {
+  int status = message_accept(subscriber, taken, ret_message);
+  if (status != 0) slc__sub_release(&subscriber->sub, taken->hold);
+  return status;
 }
 
 int slc__subscriber_hold_nothing(slc_subscriber *subscriber, int status) {
@@ -613,6 +665,7 @@ static int descriptor_get(slc_subscriber *subscriber, int *ret_fd) {
   if (subscriber->epoll_fd < 0) {
     status = doorbell_make(subscriber);
     if (status != 0) return status;
+    plainness_note(subscriber);
     ring_self(subscriber); /* whether there is something is for the first take to say */
   }
   *ret_fd = subscriber->epoll_fd;

@@ -15,8 +15,10 @@ int slc__subscriber_begin(slc_subscriber *subscriber, struct slc__sub **ret_sub)
 int slc__subscriber_end(slc_subscriber *subscriber, int status);
 /* In between: while several messages are taken, what the first of them lie in is not unmapped for the later ones. */
 void slc__subscriber_pin(slc_subscriber *subscriber, bool is_pinned);
-/* In between: what the slot log holds becomes the caller's. */
-void slc__subscriber_hold(slc_subscriber *subscriber, const struct slc__taken *taken, slc_message *ret_message);
+/* In between: what the slot log took becomes the caller's.  SLC_CHECKSUM: it does not, and counts as dropped. */
+int slc__subscriber_hold(slc_subscriber *subscriber, const struct slc__taken *taken, slc_message *ret_message);
+/* In between: the same for what was found, beside the messages taken: nothing is counted. */
+int slc__subscriber_hold_found(slc_subscriber *subscriber, const struct slc__taken *taken, slc_message *ret_message);
 /* In between: the status of a take that brought nothing, with its sentence. */
 int slc__subscriber_hold_nothing(slc_subscriber *subscriber, int status);
 

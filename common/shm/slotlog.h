@@ -200,6 +200,9 @@ int slc__sub_take_newest(struct slc__sub *sub, struct slc__taken *ret);
 /* Up to `max` messages in order, with one fence for all of them.  0 and how many there are, at least one; else the
  * status of slc__sub_take. */
 int slc__sub_take_many(struct slc__sub *sub, struct slc__taken *ret, size_t max, size_t *ret_count);
+/* A message just taken (not found) that the caller does not want after all: released, and dropped instead of received.
+ */
+void slc__sub_reject(struct slc__sub *sub, const struct slc__taken *taken);
 /* SLC_STALE when this hold is not in use. */
 int slc__sub_release(struct slc__sub *sub, uint32_t hold);
 bool slc__sub_ready(const struct slc__sub *sub); /* whether something may be taken: looks at the log word */

@@ -374,6 +374,15 @@ int slc__sub_release(struct slc__sub *sub, uint32_t hold) {
   return SLC_OK;
 }
 
+void slc__sub_reject(struct slc__sub *sub, const struct slc__taken *taken) {
+  uint64_t received = atomic_load_explicit(&sub->line->received, memory_order_relaxed);
+  atomic_store_explicit(&sub->line->received, received - 1, memory_order_relaxed);
+  slc__sub_release(sub, taken->hold);
+  if (sub->claim > taken->ordinal) sub->claim = taken->ordinal;
+  count_dropped(sub, taken->ordinal, taken->ordinal + 1);
+  tell_gap(sub);
+}
+
 /* ---- waiting ---- */
 
 bool slc__sub_ready(const struct slc__sub *sub) {

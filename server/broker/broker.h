@@ -158,7 +158,8 @@ struct user {
   uint32_t tables_sent, doorbells_sent; /* it has those with ids up to these */
   bool owes_membership;                 /* its socket was full */
   /* subscriber */
-  struct table *table; /* NULL: not attached, the channel has no shape */
+  uint32_t metadata_size; /* that it expects; 0: any */
+  struct table *table;    /* NULL: not attached, the channel has no shape */
   uint32_t line;
   bool owes_attachment;
   int doorbell; /* -1: none */

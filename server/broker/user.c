@@ -84,6 +84,18 @@ static uint32_t slots_for_waiting(const struct channel *channel, uint32_t max_lo
   return slots;
 }
 
+/* Subscribers that came before there was a shape have said what metadata they expect. */
+static int check_against_waiting(const struct channel *channel, uint32_t metadata_size) {
+  const struct user *user;
+  LIST_FOREACH(user, &channel->users, of_channel) {
+    if (user->metadata_size == 0 || user->metadata_size == metadata_size) continue;
+    return slc__fail(
+        SLC_INCOMPATIBLE, "a subscriber, %s (pid %d), waits on %s for %u bytes of metadata, and asked for were %u",
+        user->process->peer.program, (int)user->process->peer.pid, channel->name, user->metadata_size, metadata_size);
+  }
+  return SLC_OK;
+}
+
 /* That of CRC-32C goes without saying. */
 static uint32_t checksum_size(const Slotcast__OpenPublisher *request) {
   return request->checksum == SLC__CHECKSUM_CRC32C ? sizeof(uint32_t) : request->checksum_size;
@@ -108,7 +120,7 @@ static int first_geometry(const struct channel *channel, const Slotcast__OpenPub
       .checksum = request->checksum,
       .checksum_size = checksum_size(request),
   };
-  if (slc__geometry_check(ret) == SLC_OK) return SLC_OK;
+  if (slc__geometry_check(ret) == SLC_OK) return check_against_waiting(channel, ret->metadata_size);
   return slc__fail(SLC_INVALID,
                    "a channel has %d to %u slots of 1 to %llu bytes and 1 to %d publishers, keeps at most slots - 3 "
                    "messages, with up to %d bytes of metadata and %d of checksum; asked for were %u, %llu, %u, %u, %u "
@@ -271,8 +283,20 @@ int publisher_join(struct client *client, const Slotcast__OpenPublisher *request
 
 /* ---- subscribers ---- */
 
+/* What a subscriber expects beside each payload; 0: anything. */
+static int check_metadata(const struct channel *channel, uint32_t metadata_size) {
+  if (metadata_size > SLC__METADATA_MAX)
+    return slc__fail(SLC_INVALID, "a message has at most %d bytes of metadata, not %u", SLC__METADATA_MAX,
+                     metadata_size);
+  if (!channel->is_shaped || is_same(metadata_size, channel->geometry.metadata_size)) return SLC_OK;
+  return slc__fail(SLC_INCOMPATIBLE,
+                   "the messages of %s have %u bytes of metadata, not %u: ask for the same, or for 0 (as it is)",
+                   channel->name, channel->geometry.metadata_size, metadata_size);
+}
+
 static int check_subscription(const struct channel *channel, const Slotcast__OpenSubscriber *request, uint32_t holds) {
   int status = channel_check_type(channel, request->type);
+  if (status == SLC_OK) status = check_metadata(channel, request->metadata_size);
   if (status != SLC_OK) return status;
   if (holds > HOLDS_MAX)
     return slc__fail(SLC_INVALID, "a subscriber holds at most %d messages, not %u", HOLDS_MAX, holds);
@@ -292,6 +316,7 @@ static int subscriber_admit(struct client *client, struct channel *channel, cons
   if (status == SLC_OK) status = user_make(client, channel, &user);
   if (status != SLC_OK) return status;
   user->max = holds;
+  user->metadata_size = request->metadata_size;
   user->is_reliable = request->reliable != 0;
   status = channel->is_shaped ? table_admit(client->broker, channel, user) : SLC_OK;
   if (status != SLC_OK) {

@@ -88,12 +88,14 @@ enum slc_checksum {
   SLC_CHECKSUM_OWN = 2     /* by a callback of publishers and subscribers, of the size that they agree on */
 };
 
-/* Computes the checksum of a message's payload and metadata into `checksum` (checksum_size bytes).  Called in the
- * thread that publishes or takes; must give the same for the same bytes in every process, and use no handle. */
+/* Computes the checksum of a message's payload and metadata (NULL and 0: the channel has none) into `checksum`
+ * (checksum_size bytes, zero before).  Called in the thread that publishes or takes; must give the same for the same
+ * bytes in every process, read no more than it is given, and use no handle. */
 typedef void (*slc_checksum_fn)(void *ctx, const void *payload, size_t payload_size, const void *metadata,
                                 size_t metadata_size, void *checksum, size_t checksum_size);
-/* Called by publish, before the message exists: may change the payload and lower *size (not to 0).  Non-zero: the
- * message is refused (SLC_REFUSED), the loan stays. */
+/* Called by publish and send, before the message exists: may change the payload and lower *size (not to 0).  Non-zero:
+ * the message is refused (SLC_REFUSED), the loan stays.  In the thread that publishes; must use no handle.  It is
+ * called again when a loan is published again after a failure. */
 typedef int (*slc_before_send_fn)(void *ctx, void *payload, size_t *size);
 /* Called before a channel grows for a message of `wanted` bytes, *slot_size being what the new slots would have: may
  * choose another size from `wanted` on.  Non-zero: no growth (SLC_REFUSED). */
@@ -151,7 +153,8 @@ typedef struct slc_loan {
   size_t capacity; /* bytes */
   uint32_t slot;
   uint32_t token;
-  void *metadata;        /* metadata_size bytes; NULL: the channel has none */
+  void *metadata;        /* metadata_size bytes, 64-byte aligned, to be written until publish; hold whatever was there
+                            before; NULL: the channel has none */
   uint64_t timestamp_ns; /* 0: publish takes the time; the caller may set another */
 } slc_loan;
 
@@ -166,11 +169,13 @@ typedef struct slc_loan {
 SLC_EXPORT int slc_publisher_loan(slc_publisher *publisher, size_t size, slc_loan *ret_loan);
 /* Publishes the first `size` bytes (1..capacity) of a loan; from then on the memory must not be written.  *ret_ordinal
  * (may be NULL): 1, 2, 3 .. per channel.  SLC_STALE: not on loan (any more).  SLC_INVALID: size is 0 or more than the
- * capacity; the loan stays. SLC_CORRUPT, SLC_EXHAUSTED, SLC_FORKED: the loan stays. */
+ * capacity, or before_send made it so; the loan stays.  SLC_REFUSED (before_send), SLC_CORRUPT, SLC_EXHAUSTED,
+ * SLC_FORKED: the loan stays. */
 SLC_EXPORT int slc_publisher_publish(slc_publisher *publisher, slc_loan *loan, size_t size, uint64_t *ret_ordinal);
 /* Gives a loan back.  SLC_STALE, SLC_FORKED. */
 SLC_EXPORT int slc_publisher_discard(slc_publisher *publisher, slc_loan *loan);
-/* loan, copy, publish in one call.  Statuses of slc_publisher_loan and slc_publisher_publish. */
+/* loan, copy, publish in one call; metadata are zeros.  When it fails, nothing stays on loan.  Statuses of
+ * slc_publisher_loan and slc_publisher_publish. */
 SLC_EXPORT int slc_publisher_send(slc_publisher *publisher, const void *data, size_t size, uint64_t *ret_ordinal);
 /* Waits until a loan may succeed.  SLC_TIMED_OUT, SLC_CORRUPT, SLC_FORKED. */
 SLC_EXPORT int slc_publisher_wait(slc_publisher *publisher, int64_t timeout_ns);
@@ -248,7 +253,7 @@ typedef struct slc_message {
   uint32_t hold;         /* the library's */
   uint32_t slot;         /* where it lies: a message is known by ordinal and slot */
   uint32_t flags;        /* enum slc_message_flags */
-  const void *metadata;  /* NULL: the channel has none */
+  const void *metadata;  /* metadata_size bytes; NULL: the channel has none */
   uint32_t metadata_size;
   uint32_t virtual_id;      /* 0: a plain channel */
   uint64_t virtual_ordinal; /* 1, 2, 3 .. per virtual channel */
@@ -262,22 +267,23 @@ enum slc_message_flags {
 /* Takes the next message in order of ordinals.  An overrun subscriber goes on with the older of what is left, and the
  * ordinals skipped count as dropped.  The first message after the channel has grown is fetched through the broker; if
  * that fails the message stays unread: SLC_BROKER_GONE, SLC_NO_DESCRIPTORS, SLC_NO_MEMORY, SLC_PROTOCOL.  SLC_EMPTY,
- * SLC_HOLD_LIMIT (the message stays unread), SLC_CORRUPT, SLC_FORKED; while waiting for the first publisher also the
- * statuses of slc_subscriber_open. */
+ * SLC_HOLD_LIMIT (the message stays unread), SLC_CORRUPT and SLC_CHECKSUM (this message is skipped and counts as
+ * dropped: take again; see flag_corrupt), SLC_FORKED; while waiting for the first publisher also the statuses of
+ * slc_subscriber_open. */
 SLC_EXPORT int slc_subscriber_take(slc_subscriber *subscriber, slc_message *ret_message);
 /* Takes the latest message, skipping unread ones before it (they don't count as dropped).  Statuses as take. */
 SLC_EXPORT int slc_subscriber_take_newest(slc_subscriber *subscriber, slc_message *ret_message);
 /* Takes up to `max` messages, in order, for less than as many calls of take cost: 0 and *ret_count of them, at least
  * one, each to be released by itself.  As many as are there and as there are holds free.  One that can't be
- * (SLC_CORRUPT) counts as dropped, and is told only when it is the first.  SLC_INVALID: max is 0.  Else the statuses of
- * take. */
+ * (SLC_CORRUPT, SLC_CHECKSUM) counts as dropped, and is told only when it is the first, or when there is no other.
+ * SLC_INVALID: max is 0.  Else the statuses of take. */
 SLC_EXPORT int slc_subscriber_take_many(slc_subscriber *subscriber, slc_message *ret_messages, size_t max,
                                         size_t *ret_count);
 /* The following hold a retained message, whether it was taken before or not, and leave alone what take gives next. Each
  * uses up one hold, to be released like one taken. */
 
 /* By ordinal: that one, or with `or_later` the first from there on that is retained.  SLC_GONE: not retained any more.
- * SLC_EMPTY: still to come.  SLC_HOLD_LIMIT, SLC_CORRUPT, SLC_INVALID (ordinal 0), SLC_FORKED. */
+ * SLC_EMPTY: still to come.  SLC_HOLD_LIMIT, SLC_CORRUPT, SLC_CHECKSUM, SLC_INVALID (ordinal 0), SLC_FORKED. */
 SLC_EXPORT int slc_subscriber_find(slc_subscriber *subscriber, uint64_t ordinal, int or_later,
                                    slc_message *ret_message);
 /* By time stamp: the oldest that has exactly this one, or with `or_later` the oldest that has this one or a later one.
@@ -297,9 +303,12 @@ SLC_EXPORT int slc_subscriber_release(slc_subscriber *subscriber, slc_message *m
  * leave): 0, then take may still give SLC_EMPTY.  SLC_TIMED_OUT, SLC_FORKED, SLC_BROKER_GONE (only before the first
  * publisher came). */
 SLC_EXPORT int slc_subscriber_wait(slc_subscriber *subscriber, int64_t timeout_ns);
-/* A descriptor for the caller's own event loop: readable when something may be taken, until take has given SLC_EMPTY.
- * Poll it, never read or close it; valid until the subscriber is closed.  SLC_BROKER_GONE, SLC_NO_DESCRIPTORS,
- * SLC_LIMIT, SLC_FORKED, SLC_SYSTEM. */
+/* A descriptor for the caller's own event loop: readable as long as there is an unread message, also while the holds
+ * are all in use; when the publishers have changed, until the next take; before the first publisher came, when the
+ * broker has said something, until the next take.  With edge-triggered loops take until SLC_EMPTY.  A loop does not see
+ * a broker go: then a message of a publisher that is killed while it publishes may be told of only with the next one;
+ * the wait of a subscriber or of a wait-set looks by itself.  Poll it, never read or close it; valid until the
+ * subscriber is closed.  SLC_BROKER_GONE, SLC_NO_DESCRIPTORS, SLC_LIMIT, SLC_FORKED, SLC_SYSTEM. */
 SLC_EXPORT int slc_subscriber_fd(slc_subscriber *subscriber, int *ret_fd);
 
 typedef struct slc_subscriber_stats {
