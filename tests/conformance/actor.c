@@ -93,6 +93,28 @@ static void take(struct actor_state *state, take_fn function, struct actor_answe
   read_message(state, key, answer);
 }
 
+/* Their keys are those that were free; all are released by the caller before it calls this. */
+static void take_many(struct actor_state *state, const struct actor_call *call, struct actor_answer *answer) {
+  size_t count = 0;
+  answer->status = slc_subscriber_take_many(state->subscriber, state->messages, call->count, &count);
+  answer->done = count;
+  for (size_t i = 0; i < count; i++) state->is_held[i] = true;
+}
+
+static void look_back(struct actor_state *state, const struct actor_call *call, struct actor_answer *answer) {
+  uint32_t key = unused(state->is_held);
+  slc_message *message = &state->messages[key];
+  if (call->op == ACTOR_FIND)
+    answer->status = slc_subscriber_find(state->subscriber, call->at, call->or_later, message);
+  else if (call->op == ACTOR_FIND_TIME)
+    answer->status = slc_subscriber_find_time(state->subscriber, call->at, call->or_later, message);
+  else
+    answer->status = slc_subscriber_take_weak(state->subscriber, call->at, call->slot, message);
+  if (answer->status != SLC_OK) return;
+  state->is_held[key] = true;
+  read_message(state, key, answer);
+}
+
 static void release(struct actor_state *state, const struct actor_call *call, struct actor_answer *answer) {
   answer->status = slc_subscriber_release(state->subscriber, &state->messages[call->key]);
   if (answer->status == SLC_OK) state->is_held[call->key] = false;
@@ -147,6 +169,14 @@ static struct actor_answer perform(struct actor_state *state, const struct actor
     break;
   case ACTOR_TAKE_NEWEST:
     take(state, slc_subscriber_take_newest, &answer);
+    break;
+  case ACTOR_TAKE_MANY:
+    take_many(state, call, &answer);
+    break;
+  case ACTOR_FIND:
+  case ACTOR_FIND_TIME:
+  case ACTOR_TAKE_WEAK:
+    look_back(state, call, &answer);
     break;
   case ACTOR_CHECK:
     read_message(state, call->key, &answer);

@@ -17,7 +17,6 @@
 
 enum {
   ACTOR_MESSAGES = 64, /* held, or on loan, at once */
-  ACTOR_DROPS = 64,    /* gaps noted */
 };
 
 enum actor_op {
@@ -31,6 +30,10 @@ enum actor_op {
   ACTOR_PUBLISHER_WAIT,
   ACTOR_TAKE,
   ACTOR_TAKE_NEWEST,
+  ACTOR_TAKE_MANY,
+  ACTOR_FIND,
+  ACTOR_FIND_TIME,
+  ACTOR_TAKE_WEAK,
   ACTOR_CHECK,
   ACTOR_RELEASE,
   ACTOR_SUBSCRIBER_WAIT,
@@ -50,6 +53,9 @@ struct actor_call {
   uint64_t count; /* of messages: stamp, stamp + 1, .. */
   size_t size;
   int64_t timeout_ns;
+  uint64_t at; /* an ordinal, or a time in ns */
+  uint32_t slot;
+  bool or_later;
 };
 
 /* What it says. */
@@ -57,7 +63,7 @@ struct actor_answer {
   int status;
   uint32_t key;
   size_t capacity;
-  uint64_t done; /* messages sent before status */
+  uint64_t done; /* messages sent before status; taken, with the keys from `key` on */
   uint64_t stamp;
   bool is_whole; /* the bytes are those of stamp and size */
   slc_message message;

@@ -21,6 +21,12 @@ enum only { ONLY_ALL, ONLY_RELIABLE, ONLY_UNRELIABLE };
   /* subscribing.c */                                                                                                  \
   X(a_subscriber_starts_at_what_comes, ONLY_ALL)                                                                       \
   X(a_subscriber_starts_at_what_is_retained, ONLY_ALL)                                                                 \
+  X(a_subscriber_starts_at_the_last, ONLY_ALL)                                                                         \
+  X(a_subscriber_starts_at_an_ordinal, ONLY_ALL)                                                                       \
+  X(the_newest_are_kept_for_those_who_come_late, ONLY_UNRELIABLE)                                                      \
+  X(many_are_taken_at_once, ONLY_ALL)                                                                                  \
+  X(retained_messages_are_found, ONLY_ALL)                                                                             \
+  X(a_weak_reference_holds_what_is_still_there, ONLY_ALL)                                                              \
   X(a_subscriber_may_come_first, ONLY_ALL)                                                                             \
   X(the_newest_skips_without_drops, ONLY_ALL)                                                                          \
   X(held_messages_stay_as_they_are, ONLY_ALL)                                                                          \

@@ -22,6 +22,123 @@ void a_subscriber_starts_at_what_is_retained(struct world *world) {
   check_status(subscriber_do(world, 0, ACTOR_TAKE).status, SLC_EMPTY);
 }
 
+void a_subscriber_starts_at_the_last(struct world *world) {
+  slc_subscriber_options options = subscriber_options(world);
+  options.start = SLC_START_LAST;
+  open_publishers(world);
+  send_by_turns(world, 1, 5, SIZE);
+  open_subscriber(world, 0, &options);
+  options.start_count = 3;
+  open_subscriber(world, 1, &options);
+  send_by_turns(world, 6, 2, SIZE);
+  take_all(world, 0, 5, 3);
+  take_all(world, 1, 3, 5);
+}
+
+void a_subscriber_starts_at_an_ordinal(struct world *world) {
+  slc_subscriber_options options = subscriber_options(world);
+  options.start = SLC_START_ORDINAL;
+  options.start_ordinal = 4;
+  open_publishers(world);
+  send_by_turns(world, 1, 5, SIZE);
+  open_subscriber(world, 0, &options);
+  options.start_ordinal = 8; /* still to come */
+  open_subscriber(world, 1, &options);
+  send_by_turns(world, 6, 5, SIZE);
+  take_all(world, 0, 4, 7);
+  take_all(world, 1, 8, 3);
+}
+
+void the_newest_are_kept_for_those_who_come_late(struct world *world) {
+  enum { KEEP = 10, COUNT = 1000 };
+  world->shape.keep_last = KEEP;
+  if (world->kind->is_virtual) world->shape.multiplexer = "conformance/multiplexer/keep";
+  open_publishers(world);
+  send_by_turns(world, 1, COUNT, SIZE);
+  slc_subscriber_options options = subscriber_options(world);
+  options.multiplexer = world->shape.multiplexer;
+  options.start = SLC_START_LAST;
+  options.start_count = KEEP;
+  open_subscriber(world, 0, &options);
+  take_all(world, 0, COUNT - KEEP + 1, KEEP);
+}
+
+void many_are_taken_at_once(struct world *world) {
+  enum { HOLDS = 8 };
+  open_publishers(world);
+  slc_subscriber_options options = subscriber_options(world);
+  options.max_holds = HOLDS;
+  open_subscriber(world, 0, &options);
+  struct actor_call take = {.op = ACTOR_TAKE_MANY, .count = 2 * HOLDS};
+  check_status(actor_do(&world->subscribers[0], &take).status, SLC_EMPTY);
+  for (uint64_t round = 0; round < 50; round++) {
+    uint64_t count = 1 + round % (HOLDS + 2), taken = 0;
+    send_by_turns(world, 100 * round, count, SIZE);
+    while (taken < count) {
+      struct actor_answer answer = actor_do(&world->subscribers[0], &take);
+      check_ok(answer.status);
+      assert_in_range(answer.done, 1, HOLDS);
+      for (uint32_t i = 0; i < answer.done; i++, taken++) {
+        struct actor_answer one = {.key = i, .stamp = 100 * round + taken};
+        release(world, 0, &one);
+      }
+    }
+    assert_int_equal(taken, count);
+  }
+}
+
+static struct actor_answer find(struct world *world, enum actor_op op, uint64_t at, bool or_later) {
+  return actor_do(&world->subscribers[0], &(struct actor_call){.op = op, .at = at, .or_later = or_later});
+}
+
+/* By ordinal and by time, exactly or from there on; what take gives next stays as it was. */
+void retained_messages_are_found(struct world *world) {
+  enum { COUNT = 8 };
+  open_publishers(world);
+  open_subscriber(world, 0, NULL);
+  send_by_turns(world, 1, COUNT, SIZE);
+  for (uint64_t n = COUNT; n >= 1; n--) {
+    struct actor_answer found = find(world, ACTOR_FIND, n, n % 2 == 0);
+    check_ok(found.status);
+    assert_int_equal(found.stamp, n);
+    struct actor_answer same = find(world, ACTOR_FIND_TIME, found.message.timestamp_ns, n % 2 != 0);
+    check_ok(same.status);
+    assert_true(same.stamp <= n); /* another one of the same nanosecond may come before it */
+    assert_int_equal(same.message.timestamp_ns, found.message.timestamp_ns);
+    release(world, 0, &same);
+    release(world, 0, &found);
+  }
+  check_status(find(world, ACTOR_FIND, COUNT + 1, false).status, SLC_EMPTY);
+  take_all(world, 0, 1, COUNT);
+  for (uint64_t i = 0; i < 3 * SLOTS; i++) {
+    send_by_turns(world, 100 + i, 1, SIZE);
+    take_all(world, 0, 100 + i, 1);
+  }
+  check_status(find(world, ACTOR_FIND, 1, false).status, SLC_GONE);
+  struct actor_answer oldest = find(world, ACTOR_FIND, 1, true);
+  check_ok(oldest.status);
+  assert_true(oldest.stamp > 100);
+  release(world, 0, &oldest);
+}
+
+void a_weak_reference_holds_what_is_still_there(struct world *world) {
+  open_publishers(world);
+  open_subscriber(world, 0, NULL);
+  send_by_turns(world, 1, 1, SIZE);
+  struct actor_answer taken = take_expecting(world, 0, 1);
+  struct actor_call weak = {.op = ACTOR_TAKE_WEAK, .at = taken.message.ordinal, .slot = taken.message.slot};
+  release(world, 0, &taken);
+  struct actor_answer again = actor_do(&world->subscribers[0], &weak);
+  check_ok(again.status);
+  assert_int_equal(again.stamp, 1);
+  release(world, 0, &again);
+  for (uint64_t i = 0; i < 3 * SLOTS; i++) {
+    send_by_turns(world, 100 + i, 1, SIZE);
+    take_all(world, 0, 100 + i, 1);
+  }
+  check_status(actor_do(&world->subscribers[0], &weak).status, SLC_GONE);
+}
+
 void a_subscriber_may_come_first(struct world *world) {
   open_subscriber(world, 0, NULL);
   check_status(subscriber_do(world, 0, ACTOR_TAKE).status, SLC_EMPTY);
