@@ -52,9 +52,21 @@ static json_t *user_to_json(const struct looks *looks, const slc_user_info *user
       (json_int_t)user->would_block, "holds", (json_int_t)user->holds, "max", (json_int_t)user->max);
 }
 
+/* NULL: no memory for all of them. */
+static json_t *users_to_json(const struct looks *looks) {
+  const slc_channel_info *channel = looks->after;
+  json_t *users = json_array();
+  for (uint32_t i = 0; i < channel->user_count; i++) {
+    if (json_array_append_new(users, user_to_json(looks, &channel->users[i])) == 0) continue;
+    json_decref(users);
+    return NULL;
+  }
+  return users;
+}
+
 static int print_as_json(const struct looks *looks) {
   const slc_channel_info *channel = looks->after;
-  json_t *object = channel_to_json(channel), *users = json_array();
+  json_t *object = channel_to_json(channel);
   json_t *more = json_pack("{s:I, s:I, s:f, s:f, s:I, s:{s:I, s:I, s:I, s:I}}", "bytes", (json_int_t)channel->bytes,
                            "drops", (json_int_t)channel->drops, "messages_per_second",
                            rate(looks->before->messages, channel->messages, looks->seconds), "bytes_per_second",
@@ -62,12 +74,12 @@ static int print_as_json(const struct looks *looks) {
                            (json_int_t)channel->budget_used, "slot_states", "free", (json_int_t)channel->slots_free,
                            "owned", (json_int_t)channel->slots_owned, "published", (json_int_t)channel->slots_published,
                            "held", (json_int_t)channel->slots_held);
-  for (uint32_t i = 0; i < channel->user_count; i++)
-    json_array_append_new(users, user_to_json(looks, &channel->users[i]));
-  json_object_update(object, more);
+  bool complete =
+      json_object_update(object, more) == 0 && json_object_set_new(object, "users", users_to_json(looks)) == 0;
   json_decref(more);
-  json_object_set_new(object, "users", users);
-  return print_json(object);
+  if (complete) return print_json(object);
+  json_decref(object);
+  return print_json(NULL);
 }
 
 /* ---- words ---- */

@@ -31,10 +31,15 @@ int print_json(json_t *value) {
   return EXIT_OK;
 }
 
-static int print_all_json(const slc_channel_info *channels, size_t count) {
+/* All of them, or none: a list that leaves something out says something else. */
+static json_t *all_to_json(const slc_channel_info *channels, size_t count) {
   json_t *array = json_array();
-  for (size_t i = 0; i < count; i++) json_array_append_new(array, channel_to_json(&channels[i]));
-  return print_json(array);
+  for (size_t i = 0; i < count; i++) {
+    if (json_array_append_new(array, channel_to_json(&channels[i])) == 0) continue;
+    json_decref(array);
+    return NULL;
+  }
+  return array;
 }
 
 static int print_table(const slc_channel_info *channels, size_t count) {
@@ -80,7 +85,7 @@ int command_ls(int argc, char **argv) {
   if (status != SLC_OK) {
     code = fail_status("cannot list the channels", status);
   } else {
-    code = json ? print_all_json(channels, count) : print_table(channels, count);
+    code = json ? print_json(all_to_json(channels, count)) : print_table(channels, count);
     slc_channel_list_free(channels, count);
   }
   slc_client_close(client);

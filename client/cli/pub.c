@@ -137,8 +137,13 @@ static int publish_line(slc_publisher *publisher, const char *line, size_t size)
 }
 
 static int publish_lines(slc_publisher *publisher, int fd, size_t longest, struct progress *progress) {
-  FILE *input = fdopen(dup(fd), "r");
-  if (input == NULL) return fail(EXIT_FAILED, "cannot read the input: %s", strerror(errno));
+  int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  FILE *input = own >= 0 ? fdopen(own, "r") : NULL;
+  if (input == NULL) {
+    int error = errno;
+    if (own >= 0) close(own);
+    return fail(EXIT_FAILED, "cannot read the input: %s", strerror(error));
+  }
   char *line = NULL;
   size_t capacity = 0;
   int code = EXIT_OK;
@@ -153,7 +158,8 @@ static int publish_lines(slc_publisher *publisher, int fd, size_t longest, struc
       code = fail_status("cannot publish", status);
     }
   }
-  if (code == EXIT_OK && ferror(input) && !interrupted())
+  /* getline ends without the end of the file, and without an error of the file, where memory is short. */
+  if (code == EXIT_OK && !feof(input) && !interrupted())
     code = fail(EXIT_FAILED, "cannot read the input: %s", strerror(errno));
   free(line);
   fclose(input);

@@ -115,12 +115,13 @@ static int start_broker(struct session *session, const char *backend) {
   options.socket = session->socket;
   for (;;) {
     slc_client *client;
+    bool listens = access(session->socket, F_OK) == 0; /* it does when its socket has its name */
     int status = slc_client_open(&options, &client);
     if (status == SLC_OK) {
       slc_client_close(client);
       return EXIT_OK;
     }
-    if (status != SLC_NO_BROKER) return fail_status("the broker does not answer", status);
+    if (listens || status != SLC_NO_BROKER) return fail_status("the broker does not answer", status);
     if (waitpid(session->broker, NULL, WNOHANG) != 0) {
       session->broker = 0;
       return fail(EXIT_FAILED, "the broker did not start");
