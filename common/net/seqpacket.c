@@ -102,10 +102,14 @@ static int make_last_directory(const char *path) {
   return slc__fail(slc__status_of_errno(errno), "cannot make the directory %s: %s", directory, strerror(errno));
 }
 
-static bool is_same_file(int fd, const char *path) {
-  struct stat opened, named;
-  return fstat(fd, &opened) == 0 && stat(path, &named) == 0 && opened.st_dev == named.st_dev &&
-         opened.st_ino == named.st_ino;
+static int check_same_file(int fd, const char *path, bool *ret_same) {
+  struct stat opened, named = {0};
+  int result = fstat(fd, &opened);
+  if (result == 0) result = stat(path, &named);
+  if (result != 0 && errno != ENOENT)
+    return slc__fail(slc__status_of_errno(errno), "cannot look at %s: %s", path, strerror(errno));
+  *ret_same = result == 0 && opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+  return SLC_OK;
 }
 
 /* Whoever ends removes the file while it still has the lock; so a lock on a file that has lost its name is none. */
@@ -119,7 +123,10 @@ static int take_lock(const char *path, int *ret_fd) {
                          path);
       return slc__fail(SLC_SYSTEM, "cannot lock %s: %s", path, strerror(errno));
     }
-    if (!is_same_file(fd, path)) continue;
+    bool has_name;
+    int status = check_same_file(fd, path, &has_name);
+    if (status != SLC_OK) return status;
+    if (!has_name) continue;
     *ret_fd = slc__fd_take(&fd);
     return SLC_OK;
   }

@@ -158,11 +158,6 @@ static int lock_wait(int fd) {
   return result;
 }
 
-static bool has_name(int fd) {
-  struct stat info;
-  return fstat(fd, &info) == 0 && info.st_nlink != 0;
-}
-
 /* SLC_OK with *ret_fd -1: a sweep removed the file between its making and its locking. */
 static int session_lock_once(const char *path, int *ret_fd) {
   SLC__CLEANUP_FD int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, OBJECT_MODE);
@@ -172,7 +167,13 @@ static int session_lock_once(const char *path, int *ret_fd) {
     unlink(path);
     return status;
   }
-  *ret_fd = has_name(fd) ? slc__fd_take(&fd) : -1;
+  struct stat info;
+  if (fstat(fd, &info) != 0) {
+    int status = slc__fail(slc__status_of_errno(errno), "cannot look at %s: %s", path, strerror(errno));
+    unlink(path);
+    return status;
+  }
+  *ret_fd = info.st_nlink != 0 ? slc__fd_take(&fd) : -1;
   return SLC_OK;
 }
 
@@ -218,7 +219,8 @@ static bool session_seize(const char *hex, int *ret_lock_fd) {
   lock_path(hex, path);
   SLC__CLEANUP_FD int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
   if (fd < 0) return errno == ENOENT;
-  if (flock(fd, LOCK_EX | LOCK_NB) != 0 || !has_name(fd)) return false;
+  struct stat info;
+  if (flock(fd, LOCK_EX | LOCK_NB) != 0 || fstat(fd, &info) != 0 || info.st_nlink == 0) return false;
   *ret_lock_fd = slc__fd_take(&fd);
   return true;
 }
