@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "broker/options.h"
+#include "loop/watch.h"
 
 struct daemon {
   struct broker broker;
@@ -47,10 +48,19 @@ static void on_signal(uv_signal_t *handle, int number) {
   broker_close(&daemon->broker);
 }
 
-static void watch_signal(uv_loop_t *loop, uv_signal_t *handle, int number, struct daemon *daemon) {
-  uv_signal_init(loop, handle);
+static int watch_signal(uv_loop_t *loop, uv_signal_t *handle, int number, struct daemon *daemon) {
+  int error = uv_signal_init(loop, handle);
   handle->data = daemon;
-  uv_signal_start(handle, on_signal, number);
+  if (error == 0) error = uv_signal_start(handle, on_signal, number);
+  return error == 0 ? SLC_OK : slc__fail(SLC_SYSTEM, "cannot watch signal %d: %s", number, uv_strerror(error));
+}
+
+/* Signals before the socket is there: one from then on ends us in good order. */
+static int serve_begin(struct daemon *daemon, uv_loop_t *loop, const struct broker_options *options) {
+  int status = slc__loop_init(loop);
+  if (status == SLC_OK) status = watch_signal(loop, &daemon->terminate, SIGTERM, daemon);
+  if (status == SLC_OK) status = watch_signal(loop, &daemon->interrupt, SIGINT, daemon);
+  return status == SLC_OK ? broker_open(&daemon->broker, loop, options) : status;
 }
 
 int main(int argc, char **argv) {
@@ -64,14 +74,7 @@ int main(int argc, char **argv) {
 
   static struct daemon daemon;
   uv_loop_t loop;
-  if (uv_loop_init(&loop) != 0) {
-    slc__log(SLC__LOG_ERROR, "cannot make an event loop");
-    return EXIT_FAILURE;
-  }
-  /* Before the socket is there: a signal from then on ends us in good order. */
-  watch_signal(&loop, &daemon.terminate, SIGTERM, &daemon);
-  watch_signal(&loop, &daemon.interrupt, SIGINT, &daemon);
-  if (broker_open(&daemon.broker, &loop, &line.broker) != SLC_OK) {
+  if (serve_begin(&daemon, &loop, &line.broker) != SLC_OK) {
     slc__log(SLC__LOG_ERROR, "%s", slc__error_detail());
     return EXIT_FAILURE;
   }
