@@ -17,6 +17,7 @@ static const char help_text[] =
     "\n"
     "  --reliable             wait for reliable subscribers instead of overrunning them\n"
     "  --slots N              slots of the channel, if this makes it; default 64\n"
+    "  --keep-last N          the channel always retains its N newest messages, for those who come late\n"
     "  --frame BYTES          one message every so many bytes (K, M, G: powers of 1,024); default 64K\n"
     "  --lines                one message a line, with its newline, up to 64 KiB\n"
     "  --wait-subscribers N   begin when so many subscribe; one that shall miss nothing uses `sub --from oldest`\n"
@@ -27,13 +28,14 @@ static const char help_text[] =
 struct pub_options {
   const char *channel, *file, *socket;
   bool reliable, lines, quiet;
-  uint64_t slots, frame, wait_subscribers;
+  uint64_t slots, keep_last, frame, wait_subscribers;
 };
 
 static int parse(int argc, char **argv, struct pub_options *ret) {
   static const struct option options[] = {
       {"reliable", no_argument, NULL, 'r'},
       {"slots", required_argument, NULL, 's'},
+      {"keep-last", required_argument, NULL, 'k'},
       {"frame", required_argument, NULL, 'f'},
       {"lines", no_argument, NULL, 'l'},
       {"socket", required_argument, NULL, 'S'},
@@ -60,6 +62,10 @@ static int parse(int argc, char **argv, struct pub_options *ret) {
     case 's':
       if (!parse_number(optarg, 4, 1048576, &ret->slots))
         return fail(EXIT_USAGE, "--slots takes a number from 4 to 1048576, not '%s'", optarg);
+      break;
+    case 'k':
+      if (!parse_number(optarg, 1, 1048573, &ret->keep_last))
+        return fail(EXIT_USAGE, "--keep-last takes a number from 1 to 1048573, not '%s'", optarg);
       break;
     case 'f':
       if (!parse_number(optarg, 1, UINT64_C(1) << 40, &ret->frame))
@@ -201,6 +207,7 @@ int command_pub(int argc, char **argv) {
   slc_publisher_options shape = SLC_PUBLISHER_OPTIONS_INIT;
   shape.slots = (uint32_t)options.slots;
   shape.slot_size = options.frame;
+  shape.keep_last = (uint32_t)options.keep_last;
   shape.reliable = options.reliable;
   code = connect_broker(options.socket, &client);
   if (code == EXIT_OK) {

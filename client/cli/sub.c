@@ -14,7 +14,9 @@ static const char help_text[] =
     "\n"
     "  --reliable      lose nothing: publishers wait (they must be reliable, too)\n"
     "  --from WHERE    oldest: what is still there, then what comes (the default with --reliable);\n"
-    "                  newest: what comes from now on (the default otherwise)\n"
+    "                  newest: what comes from now on (the default otherwise);\n"
+    "                  last or last:N: the latest message, or the N latest, then what comes;\n"
+    "                  ordinal:N: message N, or what is still there after it, then what comes\n"
     "  --count N       end after N messages\n"
     "  --follow        do not end with the last publisher\n"
     "  --out FILE      write to FILE\n"
@@ -26,9 +28,34 @@ static const char help_text[] =
 struct sub_options {
   const char *channel, *out, *socket;
   bool reliable, follow, lines, quiet;
-  int from; /* enum slc_start, -1: the default */
+  int from;             /* enum slc_start, -1: the default */
+  uint64_t from_number; /* of "last" and "ordinal" */
   uint64_t count;
 };
+
+/* "WORD" or "WORD:NUMBER". */
+static bool parse_from(const char *text, struct sub_options *ret) {
+  static const struct {
+    const char *word;
+    int start;
+    bool has_number, may_lack_it;
+  } places[] = {
+      {"oldest", SLC_START_OLDEST, false, true},
+      {"newest", SLC_START_NEWEST, false, true},
+      {"last", SLC_START_LAST, true, true},
+      {"ordinal", SLC_START_ORDINAL, true, false},
+  };
+  size_t length = strcspn(text, ":");
+  const char *number = text[length] == ':' ? text + length + 1 : NULL;
+  for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+    if (strlen(places[i].word) != length || strncmp(text, places[i].word, length) != 0) continue;
+    ret->from = places[i].start;
+    ret->from_number = 0;
+    if (number == NULL) return places[i].may_lack_it;
+    return places[i].has_number && parse_number(number, 1, INT64_MAX, &ret->from_number);
+  }
+  return false;
+}
 
 static int parse(int argc, char **argv, struct sub_options *ret) {
   static const struct option options[] = {
@@ -64,9 +91,8 @@ static int parse(int argc, char **argv, struct sub_options *ret) {
         return fail(EXIT_USAGE, "--count takes a number from 1 on, not '%s'", optarg);
       break;
     case 'f':
-      if (strcmp(optarg, "oldest") != 0 && strcmp(optarg, "newest") != 0)
-        return fail(EXIT_USAGE, "--from is oldest or newest, not '%s'", optarg);
-      ret->from = strcmp(optarg, "oldest") == 0 ? SLC_START_OLDEST : SLC_START_NEWEST;
+      if (!parse_from(optarg, ret))
+        return fail(EXIT_USAGE, "--from is oldest, newest, last, last:N or ordinal:N, not '%s'", optarg);
       break;
     case 'h':
       fputs(help_text, stdout);
@@ -167,6 +193,7 @@ int command_sub(int argc, char **argv) {
   slc_subscriber_options wishes = SLC_SUBSCRIBER_OPTIONS_INIT;
   wishes.reliable = options.reliable;
   wishes.start = options.from;
+  wishes.start_ordinal = wishes.start_count = options.from_number;
   code = connect_broker(options.socket, &client);
   if (code == EXIT_OK) {
     int status = slc_subscriber_open(client, options.channel, &wishes, &subscriber);

@@ -42,7 +42,10 @@ expect 2 'takes a channel' slotcast pub
 expect 2 '--slots takes' slotcast pub a --slots 3
 expect 2 '--slots takes' slotcast pub a --slots 4x
 expect 2 'exclude each other' slotcast pub a --lines --frame 3
-expect 2 '--from is' slotcast sub a --from last
+for from in latest last: last:0 last:x oldest:3 ordinal ordinal:0 ordinal:-1; do
+  expect 2 '--from is' slotcast sub a --from "$from"
+done
+expect 2 '--keep-last takes' slotcast pub a --keep-last 0
 expect 2 "Try 'slotcast sub --help'" slotcast sub a --frm newest
 expect 2 '--backend is' slotcast run --backend paper -- true
 expect 2 'needs a command' slotcast run
@@ -85,6 +88,22 @@ expect 0 '' lines "$scratch/text"
 
 expect 0 '^1 2 3 $' run bash -c 'slotcast sub c --reliable --count 3 --quiet | tr "\n" " " &
   seq 1 100 | slotcast pub c --reliable --lines --quiet --wait-subscribers 1; wait; echo'
+
+# ---- late joiners: a publisher that has sent 200 lines, of which 64 slots keep the last 40 at least ----
+late() { # WHERE PIPELINE..
+  run bash -c '
+    (seq 1 200; until [ -e "$1" ]; do :; done) | slotcast pub late --lines --quiet --slots 64 --keep-last 40 & publisher=$!
+    until slotcast ls --json | grep -q "\"messages\": 200"; do :; done
+    slotcast sub late --from "$2" --quiet --count 40 2>&1 | tr "\n" " " &
+    reader=$!
+    wait "$reader"
+    touch "$1"
+    wait "$publisher"
+    rm "$1"' late "$scratch/late" "$1"
+}
+expect 0 "^$(seq -s ' ' 161 200) $" late last:40
+expect 0 "^$(seq -s ' ' 161 200) $" late ordinal:161
+expect 1 'keeps at most slots - 3' run slotcast pub late --slots 16 --keep-last 14 /dev/null
 
 # ---- eight publishers at once fit into a channel of the default size ----
 expect 0 '^8$' run bash -c 'slotcast sub m --reliable --quiet | wc -l & for i in 1 2 3 4 5 6 7 8; do
