@@ -90,6 +90,12 @@ static int child_calls(slc_client *client, slc_publisher *publisher, slc_subscri
   if (slc_subscriber_open(client, CHANNEL, NULL, &new_subscriber) != SLC_FORKED) return 14;
   if (slc_channel_list(client, &info, &count) != SLC_FORKED) return 15;
   if (slc_channel_inspect(client, CHANNEL, &info) != SLC_FORKED) return 16;
+  if (slc_subscriber_take_many(subscriber, &message, 1, &count) != SLC_FORKED) return 17;
+  if (slc_subscriber_find(subscriber, 1, 1, &message) != SLC_FORKED) return 18;
+  if (slc_subscriber_find_time(subscriber, 1, 1, &message) != SLC_FORKED) return 19;
+  if (slc_subscriber_take_weak(subscriber, 1, 0, &message) != SLC_FORKED) return 30;
+  if (slc_channel_create(client, CHANNEL, NULL) != SLC_FORKED) return 31;
+  if (slc_channel_remove(client, CHANNEL, 1) != SLC_FORKED) return 32;
   return 0;
 }
 
