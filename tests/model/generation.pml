@@ -214,6 +214,9 @@ proctype killer() {
      :: s < SLOTS -> atomic { if :: own[s] == 1 -> own[s] = FREE :: else fi; s++ }
      :: else -> break
      od;
+#ifdef BUG_GIVEFIRST
+     joined = true;
+#endif
      line[0] = 0;
      joined = true
   :: skip
