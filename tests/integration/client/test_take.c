@@ -2,6 +2,7 @@
  * who come late, and what a channel begins with. */
 #include "common.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -399,6 +400,57 @@ static void test_keep_last(void **state) {
   slc_client_close(client);
 }
 
+/* Three publishers at once, who raise the tail late and evict for each other: whenever they rest, the newest are there,
+ * whatever is held. */
+struct flood {
+  slc_publisher *publisher;
+  int status;
+};
+
+static void *flood_run(void *ctx) {
+  struct flood *flood = ctx;
+  for (int i = 0; i < 100 && flood->status == 0; i++) {
+    flood->status = slc_publisher_send(flood->publisher, "x", 1, NULL);
+    if (flood->status == SLC_WOULD_BLOCK) flood->status = slc_publisher_wait(flood->publisher, SLC_WAIT_FOREVER);
+  }
+  return NULL;
+}
+
+/* As many are held as the budget allows, in each round others: slots that were held come back one by one, and until
+ * they are found only the log has some. */
+static void test_keep_last_under_load(void **state) {
+  (void)state;
+  enum { KEPT = 60, HELD = 55, PUBLISHERS = 3, ROUNDS = 60 };
+  slc_client *client = client_open();
+  slc_publisher_options shape = SLC_PUBLISHER_OPTIONS_INIT;
+  shape.slots = 128;
+  shape.keep_last = KEPT;
+  slc_subscriber_options options = SLC_SUBSCRIBER_OPTIONS_INIT;
+  options.max_holds = HELD;
+  slc_subscriber *holder = subscriber_open(client, &options), *looker = subscriber_open(client, NULL);
+  struct flood floods[PUBLISHERS]; /* with what is left, so little that every slot is promised */
+  for (int i = 0; i < PUBLISHERS; i++) floods[i] = (struct flood){.publisher = publisher_open(client, &shape)};
+  for (int round = 0; round < ROUNDS; round++) {
+    slc_message held[HELD], newest, found;
+    size_t count = 0;
+    int status = slc_subscriber_take_many(holder, held, HELD, &count);
+    assert_true(status == 0 || (status == SLC_EMPTY && round == 0));
+    pthread_t threads[PUBLISHERS];
+    for (int i = 0; i < PUBLISHERS; i++) assert_int_equal(pthread_create(&threads[i], NULL, flood_run, &floods[i]), 0);
+    for (int i = 0; i < PUBLISHERS; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < PUBLISHERS; i++) check_ok(floods[i].status);
+    while (count > 0) check_ok(slc_subscriber_release(holder, &held[--count]));
+    check_ok(slc_subscriber_take_newest(looker, &newest));
+    for (uint64_t n = newest.ordinal - KEPT + 1; n <= newest.ordinal; n++) {
+      check_ok(slc_subscriber_find(looker, n, 0, &found));
+      assert_int_equal(found.ordinal, n);
+      check_ok(slc_subscriber_release(looker, &found));
+    }
+    check_ok(slc_subscriber_release(looker, &newest));
+  }
+  slc_client_close(client);
+}
+
 /* What is kept counts against the budget: no user gets in whose slots would have to come from there. */
 static void test_keep_last_refusals(void **state) {
   (void)state;
@@ -516,6 +568,7 @@ int main(void) {
       BROKER_TEST(test_drops_before_the_first_take),
       BROKER_TEST(test_drops_and_take_newest),
       BROKER_TEST(test_keep_last),
+      BROKER_TEST(test_keep_last_under_load),
       BROKER_TEST(test_keep_last_refusals),
       BROKER_TEST(test_activation),
       BROKER_TEST(test_activation_once_in_a_channel),

@@ -63,6 +63,47 @@ static void test_wait_times_out(void **state) {
   slc_client_close(client);
 }
 
+/* Whatever waits for what does not come, to the nanosecond: its own status, and not before the time is over. */
+static void test_time_outs_in_nanoseconds(void **state) {
+  (void)state;
+  static const int64_t times[] = {0, 1, 999, 1500, 50000, 999999, 1000001};
+  static const int64_t spins[] = {0, 1, SLC_SPIN_NEVER, SLC_SPIN_FOREVER};
+  slc_client *client = client_open();
+  slc_subscriber *early = NULL;
+  check_ok(slc_subscriber_open(client, "test/never", NULL, &early));
+  for (int kind = 0; kind < 8; kind++) {
+    slc_publisher_options shape = SLC_PUBLISHER_OPTIONS_INIT;
+    slc_subscriber_options options = SLC_SUBSCRIBER_OPTIONS_INIT;
+    shape.slots = 16;
+    shape.reliable = options.reliable = 1;
+    shape.spin_ns = options.spin_ns = spins[kind % 4];
+    shape.locked = options.locked = kind / 4;
+    slc_publisher *publisher = publisher_open(client, &shape);
+    slc_subscriber *subscriber = subscriber_open(client, &options), *up_to_date = subscriber_open(client, &options);
+    slc_message message;
+    while (slc_publisher_send(publisher, "x", 1, NULL) == 0) { /* until it would have to wait for `subscriber` */
+      check_ok(slc_subscriber_take(up_to_date, &message));
+      check_ok(slc_subscriber_release(up_to_date, &message));
+    }
+    for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
+      int64_t start = now_ns();
+      check_status(slc_subscriber_wait(up_to_date, times[i]), SLC_TIMED_OUT);
+      assert_true(now_ns() - start >= times[i]);
+      start = now_ns();
+      check_status(slc_publisher_wait(publisher, times[i]), SLC_TIMED_OUT);
+      assert_true(now_ns() - start >= times[i]);
+      start = now_ns();
+      check_status(slc_subscriber_wait(early, times[i]), SLC_TIMED_OUT);
+      assert_true(now_ns() - start >= times[i]);
+      check_ok(slc_subscriber_wait(subscriber, times[i])); /* and what is there needs no time */
+    }
+    slc_subscriber_close(subscriber);
+    slc_subscriber_close(up_to_date);
+    slc_publisher_close(publisher);
+  }
+  slc_client_close(client);
+}
+
 static void test_wait_tells_of_publishers(void **state) {
   (void)state;
   slc_client *client = client_open();
@@ -474,6 +515,7 @@ static void test_descriptor_when_another_thread_reads(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       BROKER_TEST(test_wait_times_out),
+      BROKER_TEST(test_time_outs_in_nanoseconds),
       BROKER_TEST(test_wait_tells_of_publishers),
       BROKER_TEST(test_two_threads_two_handles),
       BROKER_TEST(test_pushes_read_by_another_thread),
