@@ -26,6 +26,9 @@ int command_pub(int argc, char **argv);
 int command_sub(int argc, char **argv);
 int command_ls(int argc, char **argv);
 int command_info(int argc, char **argv);
+int command_create(int argc, char **argv);
+int command_rm(int argc, char **argv);
+int command_events(int argc, char **argv);
 
 /* "slotcast: ..." on stderr, and the exit code. */
 int fail(int exit_code, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -60,6 +63,9 @@ void progress_end(struct progress *progress, const char *more);
 /* "1.25 GiB" */
 const char *human_bytes(double bytes, char text[32]);
 
-enum { WAIT_SLICE_NS = 100000000 }; /* between two looks at whether we were interrupted */
+enum {
+  WAIT_SLICE_NS = 100000000, /* between two looks at whether we were interrupted */
+  SILENCE_NS = 1000000000    /* between two looks at whether a broker that says nothing is there */
+};
 
 #endif

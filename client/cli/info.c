@@ -107,6 +107,34 @@ static void print_user(const struct looks *looks, const slc_user_info *user) {
          user->is_connected ? "" : "  disconnected");
 }
 
+static void print_term(const char *what, uint64_t value, const char **separator) {
+  if (value == 0) return;
+  printf("%s%s %llu", *separator, what, (unsigned long long)value);
+  *separator = ", ";
+}
+
+/* What is settled for all of its users, where anything is. */
+static void print_terms(const slc_channel_info *channel) {
+  const char *separator = "terms      ";
+  if (channel->is_persistent) {
+    printf("%sstays without users", separator);
+    separator = ", ";
+  } else if (channel->linger_ns > 0) {
+    printf("%sstays %.3f s without users%s", separator, (double)channel->linger_ns / 1e9,
+           channel->is_lingering ? " (that is now)" : "");
+    separator = ", ";
+  }
+  if (channel->is_fixed_size) {
+    printf("%sfixed size", separator);
+    separator = ", ";
+  }
+  print_term("keeps the last", channel->keep_last, &separator);
+  print_term("subscribers up to", channel->max_subscribers, &separator);
+  print_term("loans up to", channel->max_loans, &separator);
+  print_term("holds up to", channel->max_holds, &separator);
+  if (separator[0] == ',') putchar('\n');
+}
+
 static int print_as_words(const struct looks *looks) {
   const slc_channel_info *channel = looks->after;
   char slot_size[32], memory[32], bytes[32], byte_rate[32];
@@ -129,6 +157,7 @@ static int print_as_words(const struct looks *looks) {
            channel->slots_owned, channel->slots_published, channel->slots_held, channel->budget_used, channel->slots);
     print_bar(channel);
   }
+  print_terms(channel);
   printf("users      %u\n", channel->user_count);
   if (channel->user_count > 0)
     printf("  %-10s %7s %6s  %-16s %-16s %14s %12s %10s %8s %9s\n", "ROLE", "PID", "UID", "PROGRAM", "CLIENT",

@@ -13,14 +13,38 @@ static const char help_text[] =
     "  --socket PATH   the broker; default $SLOTCAST_SOCKET, else as `slotcastd --help` says\n"
     "  --help\n";
 
+json_t *json_joined(json_t *object, json_t *more) {
+  bool is_whole = object != NULL && more != NULL && json_object_update(object, more) == 0;
+  json_decref(more);
+  if (is_whole) return object;
+  json_decref(object);
+  return NULL;
+}
+
+static const char *checksum_name(int checksum) {
+  return checksum == SLC_CHECKSUM_CRC32C ? "crc32c" : checksum == SLC_CHECKSUM_OWN ? "own" : "none";
+}
+
+/* What is settled for all of its users; 0 where there is no limit. */
+static json_t *terms_to_json(const slc_channel_info *channel) {
+  return json_pack("{s:b, s:b, s:b, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I}", "persistent", channel->is_persistent,
+                   "lingering", channel->is_lingering, "fixed_size", channel->is_fixed_size, "linger_ns",
+                   (json_int_t)channel->linger_ns, "keep_last", (json_int_t)channel->keep_last, "metadata_size",
+                   (json_int_t)channel->metadata_size, "checksum", checksum_name(channel->checksum), "checksum_size",
+                   (json_int_t)channel->checksum_size, "max_subscribers", (json_int_t)channel->max_subscribers,
+                   "max_loans", (json_int_t)channel->max_loans, "max_holds", (json_int_t)channel->max_holds);
+}
+
 json_t *channel_to_json(const slc_channel_info *channel) {
-  return json_pack("{s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name", channel->name,
-                   "type", channel->type, "shaped", channel->is_shaped, "reliable", channel->is_reliable, "slots",
-                   (json_int_t)channel->slots, "slot_size", (json_int_t)channel->slot_size, "max_publishers",
-                   (json_int_t)channel->max_publishers, "publishers", (json_int_t)channel->publishers, "subscribers",
-                   (json_int_t)channel->subscribers, "messages", (json_int_t)channel->messages, "memory_bytes",
-                   (json_int_t)channel->memory, "largest", (json_int_t)channel->largest, "generation",
-                   (json_int_t)channel->generation, "generations", (json_int_t)channel->generations);
+  json_t *shape =
+      json_pack("{s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name", channel->name, "type",
+                channel->type, "shaped", channel->is_shaped, "reliable", channel->is_reliable, "slots",
+                (json_int_t)channel->slots, "slot_size", (json_int_t)channel->slot_size, "max_publishers",
+                (json_int_t)channel->max_publishers, "publishers", (json_int_t)channel->publishers, "subscribers",
+                (json_int_t)channel->subscribers, "messages", (json_int_t)channel->messages, "memory_bytes",
+                (json_int_t)channel->memory, "largest", (json_int_t)channel->largest, "generation",
+                (json_int_t)channel->generation, "generations", (json_int_t)channel->generations);
+  return json_joined(shape, terms_to_json(channel));
 }
 
 int print_json(json_t *value) {

@@ -14,12 +14,15 @@ static const struct {
     {"sub", command_sub, "receive a channel's messages"},
     {"ls", command_ls, "list the channels"},
     {"info", command_info, "show a channel, its users and slots"},
+    {"events", command_events, "tell what happens to channels and their users"},
+    {"create", command_create, "create a channel that stays without users"},
+    {"rm", command_rm, "remove a channel"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void print_help(FILE *out) {
   fputs("Usage: slotcast COMMAND [ARGUMENT]...\n\nPublish/subscribe between the processes of one machine.\n\n", out);
-  for (int i = 0; i < COMMANDS; i++) fprintf(out, "  %-5s %s\n", commands[i].name, commands[i].what);
+  for (int i = 0; i < COMMANDS; i++) fprintf(out, "  %-6s %s\n", commands[i].name, commands[i].what);
   fputs("\n  slotcast COMMAND --help says more.  --version prints the version.\n\n"
         "Exit status: 0 done, 1 failed, 2 wrong usage, 3 no broker, 4 no such channel, 130 interrupted;\n"
         "of `slotcast run` the command's own, 128 + N when signal N ended it.\n",

@@ -8,7 +8,8 @@
 
 #include "cli.h"
 
-enum { DEFAULT_FRAME = 64 * 1024, LOOK_EVERY_NS = 1000000 };
+enum { DEFAULT_FRAME = 64 * 1024, LOOK_EVERY_NS = 1000000, NS_PER_MS = 1000000 };
+#define LINGER_MAX_MS UINT64_C(1000000000000)
 
 static const char help_text[] =
     "Usage: slotcast pub CHANNEL [OPTION]... [FILE]\n"
@@ -18,6 +19,8 @@ static const char help_text[] =
     "  --reliable             wait for reliable subscribers instead of overrunning them\n"
     "  --slots N              slots of the channel, if this makes it; default 64\n"
     "  --keep-last N          the channel always retains its N newest messages, for those who come late\n"
+    "  --fixed-size           the channel does not grow: all its publishers must ask for that\n"
+    "  --linger MS            the channel stays, with its messages, so long after its last user has left\n"
     "  --frame BYTES          one message every so many bytes (K, M, G: powers of 1,024); default 64K\n"
     "  --lines                one message a line, with its newline, up to 64 KiB\n"
     "  --wait-subscribers N   begin when so many subscribe; one that shall miss nothing uses `sub --from oldest`\n"
@@ -27,13 +30,15 @@ static const char help_text[] =
 
 struct pub_options {
   const char *channel, *file, *socket;
-  bool reliable, lines, quiet;
-  uint64_t slots, keep_last, frame, wait_subscribers;
+  bool reliable, fixed_size, lines, quiet;
+  uint64_t linger_ms, slots, keep_last, frame, wait_subscribers;
 };
 
 static int parse(int argc, char **argv, struct pub_options *ret) {
   static const struct option options[] = {
       {"reliable", no_argument, NULL, 'r'},
+      {"fixed-size", no_argument, NULL, 'F'},
+      {"linger", required_argument, NULL, 'L'},
       {"slots", required_argument, NULL, 's'},
       {"keep-last", required_argument, NULL, 'k'},
       {"frame", required_argument, NULL, 'f'},
@@ -49,6 +54,13 @@ static int parse(int argc, char **argv, struct pub_options *ret) {
     switch (option) {
     case 'r':
       ret->reliable = true;
+      break;
+    case 'F':
+      ret->fixed_size = true;
+      break;
+    case 'L':
+      if (!parse_number(optarg, 1, LINGER_MAX_MS, &ret->linger_ms))
+        return fail(EXIT_USAGE, "--linger takes milliseconds from 1 on, not '%s'", optarg);
       break;
     case 'l':
       ret->lines = true;
@@ -209,6 +221,8 @@ int command_pub(int argc, char **argv) {
   shape.slot_size = options.frame;
   shape.keep_last = (uint32_t)options.keep_last;
   shape.reliable = options.reliable;
+  shape.fixed_size = options.fixed_size;
+  shape.linger_ns = (int64_t)options.linger_ms * NS_PER_MS;
   code = connect_broker(options.socket, &client);
   if (code == EXIT_OK) {
     int status = slc_publisher_open(client, options.channel, &shape, &publisher);

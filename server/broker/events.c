@@ -117,7 +117,8 @@ static int publish(struct events *events, const slc_event *event) {
 
 static void tell(const struct broker *broker, slc_event *event, const struct channel *channel) {
   struct events *events = broker->events;
-  if (events == NULL || broker->is_closing) return;
+  /* Those who only look leave no trace: what is remembered is what they came for. */
+  if (events == NULL || channel == events->channel || broker->is_closing) return;
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   event->size = sizeof *event;
@@ -183,7 +184,7 @@ static int make_channel(struct broker *broker, struct events *events) {
   if (status != SLC_OK) return status;
   channel_adopt_type(events->channel, SLC_EVENTS_TYPE);
   events->channel->is_fixed = true;
-  events->channel->is_persistent = events->channel->is_told = true;
+  events->channel->is_persistent = true;
   status = channel_shape(broker, events->channel, &geometry);
   if (status == SLC_OK) status = make_publisher(broker, events);
   return status;

@@ -217,6 +217,19 @@ static void test_info_words(void **state) {
   step_command(*state, (const char *const[]){"slotcast", "info", KEPT_CHANNEL, "--interval", "0", NULL});
 }
 
+static void test_create(void **state) {
+  step_command(*state, (const char *const[]){"slotcast", "create", KEPT_CHANNEL, "--slots", "16", NULL});
+}
+
+static void test_rm(void **state) {
+  step_command(*state, (const char *const[]){"slotcast", "rm", KEPT_CHANNEL, "--force", NULL});
+}
+
+static void test_events(void **state) {
+  step_command(*state,
+               (const char *const[]){"slotcast", "events", "--json", "--channel", KEPT_CHANNEL, "--count", "2", NULL});
+}
+
 static void test_sub(void **state) {
   step_command(*state,
                (const char *const[]){"slotcast", "sub", KEPT_CHANNEL, "--from", "oldest", "--count", "5", NULL});
@@ -408,6 +421,9 @@ int main(int argc, char **argv) {
       cmocka_unit_test_setup_teardown(test_ls, stage_setup, stage_teardown),
       cmocka_unit_test_setup_teardown(test_info, stage_setup, stage_teardown),
       cmocka_unit_test_setup_teardown(test_info_words, stage_setup, stage_teardown),
+      cmocka_unit_test_setup_teardown(test_create, stage_setup, stage_teardown),
+      cmocka_unit_test_setup_teardown(test_rm, stage_setup, stage_teardown),
+      cmocka_unit_test_setup_teardown(test_events, stage_setup, stage_teardown),
       cmocka_unit_test_setup_teardown(test_sub, stage_setup, stage_teardown),
       cmocka_unit_test_setup_teardown(test_pub_lines, stage_setup, stage_teardown),
       cmocka_unit_test_setup_teardown(test_pub_frames, stage_setup, stage_teardown),

@@ -28,7 +28,7 @@ expect() {
 run() { slotcast run --backend "$backend" -- "$@"; }
 
 # ---- help, versions, usage ----
-for command in "" run pub sub ls info; do
+for command in "" run pub sub ls info events create rm; do
   # shellcheck disable=SC2086 # no word at all for the program itself
   expect 0 '^Usage: slotcast' slotcast $command --help
   # shellcheck disable=SC2086
@@ -46,6 +46,14 @@ for from in latest last: last:0 last:x oldest:3 ordinal ordinal:0 ordinal:-1; do
   expect 2 '--from is' slotcast sub a --from "$from"
 done
 expect 2 '--keep-last takes' slotcast pub a --keep-last 0
+expect 2 '--linger takes' slotcast pub a --linger 0
+expect 2 'create takes one channel' slotcast create
+expect 2 '--slots takes' slotcast create a --slots 3
+expect 2 '--slot-size takes' slotcast create a --slot-size 2000G
+expect 2 '--checksum is' slotcast create a --checksum sha1
+expect 2 'rm takes one channel' slotcast rm a b
+expect 2 'events takes no argument' slotcast events a
+expect 2 "Try 'slotcast events --help'" slotcast events --jsn
 expect 2 "Try 'slotcast sub --help'" slotcast sub a --frm newest
 expect 2 '--backend is' slotcast run --backend paper -- true
 expect 2 'needs a command' slotcast run
@@ -54,6 +62,12 @@ expect 2 '--max-users takes' slotcastd --max-users many
 
 # ---- brokers that are not there, channels that are not ----
 expect 3 'start slotcastd' slotcast ls --socket "$scratch/none.sock"
+expect 3 'start slotcastd' slotcast create a --socket "$scratch/none.sock"
+expect 3 'start slotcastd' slotcast events --socket "$scratch/none.sock"
+expect 4 'no channel a' run slotcast rm a
+expect 1 "Slotcast's own" run slotcast create .slotcast/mine
+expect 1 "Slotcast's own" run slotcast rm .slotcast/events
+expect 1 'printable UTF-8' run slotcast create $'a\tb'
 expect 4 'no channel a' run slotcast info a
 expect 1 'printable UTF-8' run slotcast sub $'a\tb' --count 1
 expect 1 'cannot open' run slotcast pub a "$scratch/missing"
@@ -115,6 +129,46 @@ expect 0 '"role": "subscriber"' run bash -c 'slotcast sub i --quiet & until slot
   slotcast info i --json --interval 0; kill $!; wait'
 expect 0 'slots of' run bash -c '(echo x; until [ -e "$1" ]; do :; done) | slotcast pub i --lines --quiet & 
   until slotcast ls --json | grep -q "\"messages\": 1"; do :; done; slotcast info i --interval 10; touch "$1"; wait' look "$scratch/go"
+
+# ---- channels that stay ----
+expect 0 '^kept$' run bash -c 'slotcast create c --slots 16 --slot-size 100 --type text && echo kept | slotcast pub c --lines --quiet &&
+  slotcast sub c --from oldest --count 1 --quiet && slotcast rm c'
+expect 1 'exists with 16 slots' run bash -c 'slotcast create c --slots 16; slotcast create c --slots 8'
+expect 0 '"persistent": true' run bash -c 'slotcast create c; slotcast ls --json'
+expect 0 'stays without users, fixed size, keeps the last 3, subscribers up to 2, loans up to 4, holds up to 5' run bash -c '
+  slotcast create c --fixed-size --keep-last 3 --max-subscribers 2 --max-loans 4 --max-holds 5; slotcast info c --interval 0'
+expect 0 '"checksum": "crc32c"' run bash -c 'slotcast create c --checksum crc32c && slotcast create d --checksum 8 --metadata 16 &&
+  slotcast info d --interval 0 --json | grep -q "\"checksum_size\": 8" && slotcast info c --interval 0 --json'
+expect 1 'all publishers have to agree' run bash -c 'slotcast create c --fixed-size; slotcast pub c --frame 10 --quiet'
+expect 0 '' run bash -c 'slotcast create c --fixed-size; slotcast pub c --fixed-size --frame 10 --quiet'
+expect 0 '^later$' run bash -c 'echo later | slotcast pub c --lines --linger 3600000 --quiet
+  slotcast sub c --from oldest --count 1 --quiet; slotcast rm c'
+expect 1 'in use.*subscriber slotcast \(pid [0-9]+' run bash -c 'slotcast create c; slotcast sub c --quiet & p=$!
+  until slotcast ls --json | grep -q "\"subscribers\": 1"; do :; done; slotcast rm c; got=$?; kill $p; wait; exit $got'
+expect 0 '^\[\]$' run bash -c 'slotcast create c; slotcast sub c --quiet & p=$!
+  until slotcast ls --json | grep -q "\"subscribers\": 1"; do :; done; slotcast rm c --force; kill $p; wait; slotcast ls --json'
+
+# ---- what has happened ----
+expect 0 '^[0-9T:.-]+Z  publisher-left      e  slotcast \(pid [0-9]+, uid [0-9]+, slotcast\)$' run bash -c '
+  echo x | slotcast pub e --lines --quiet; slotcast events --count 4'
+expect 0 '"event":"subscriber-died","channel":"e".*"pid":[0-9]+' run bash -c 'slotcast sub e --quiet & p=$!
+  slotcast events --json --channel e --count 2 --from oldest >/dev/null; kill -9 $p; wait
+  slotcast events --json --channel e --count 3'
+expect 0 '^only$' run bash -c 'slotcast create a; slotcast create b; slotcast events --channel b --count 1 | grep -q " b$" && echo only'
+expect 130 '' run bash -c 'slotcast events & p=$!; until slotcast info .slotcast/events --json --interval 0 | grep -q "subscribers\": 1"; do :; done
+  kill -INT $p; wait $p'
+broker_ends() { # SIGNAL: how `slotcast events` ends when the broker does
+  slotcastd --backend "$backend" --socket "$scratch/b.sock" 2>/dev/null & local broker=$!
+  until slotcast ls --socket "$scratch/b.sock" >/dev/null 2>&1; do :; done
+  slotcast events --socket "$scratch/b.sock" & local events=$!
+  until slotcast info .slotcast/events --socket "$scratch/b.sock" --json --interval 0 | grep -q 'subscribers": 1'; do :; done
+  kill -s "$1" "$broker"
+  wait "$broker" 2>/dev/null
+  wait "$events"
+}
+expect 3 'has gone' broker_ends KILL
+expect 0 '' broker_ends TERM
+rm -f "$scratch"/b.sock*
 
 # ---- README: its C is the examples' ----
 readme() {

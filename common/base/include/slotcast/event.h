@@ -1,8 +1,8 @@
 /* What the broker tells on the channel `.slotcast/events`: one struct slc_event is one message.
  *
- * The channel is like any other to its subscribers, and is the broker's alone to publish.  It is not reliable: whoever
- * is slow loses events, and sees that they have gone by their ordinals.  The newest SLC_EVENTS_KEPT are always
- * retained, so that a newcomer can begin with those (SLC_START_OLDEST).
+ * The channel is like any other to its subscribers, and is the broker's alone to publish.  Of them nothing is told.  It
+ * is not reliable: whoever is slow loses events, and sees that they have gone by their ordinals.  The newest
+ * SLC_EVENTS_KEPT are always retained, so that a newcomer can begin with those (SLC_START_OLDEST).
  *
  * All fields are in the machine's byte order; later versions append to them.  slc_event_read takes one out of a message
  * of any version. */
