@@ -25,6 +25,7 @@ int slc_subscriber_take_many(slc_subscriber *subscriber, slc_message *ret_messag
       if (held != 0) refused = held;
     }
   }
+  if (count != 0 || refused != 0) slc__subscriber_took(subscriber);
   if (count == 0 && refused != 0) return slc__subscriber_end(subscriber, refused);
   if (count == 0) return slc__subscriber_end(subscriber, slc__subscriber_hold_nothing(subscriber, status));
   *ret_count = count;

@@ -5,12 +5,12 @@
  * next call.
  *
  * The readiness descriptor is an epoll descriptor over the receiving end of a socket pair, whose sending end the
- * publishers have, and, before the attachment, over the client's socket.  It is readable until take has said EMPTY:
- * then the pair is emptied and armed again; if something came meanwhile the subscriber rings itself.
+ * publishers have, and, before the attachment, over the client's socket.  When a take has left nothing, or found
+ * nothing, the pair is emptied and armed again; if something came meanwhile the subscriber rings itself.
  *
  * Invariants:
- *   - take and release take no lock, allocate nothing and make no system call of their own, except take where it says
- *     EMPTY to a subscriber with a readiness descriptor.
+ *   - take and release take no lock, allocate nothing and make no system call of their own, except take where it leaves
+ *     nothing to a subscriber with a readiness descriptor.
  *   - A message is known by hold and ordinal, so one that has been released is refused and never obeyed.
  * Threads: one at a time per handle; slc__subscriber_pushed from any thread, under the client's lock. */
 #include "subscriber.h"
@@ -127,6 +127,12 @@ static void doorbell_empty(const slc_subscriber *subscriber) {
   uint8_t rung[8];
   while (recv(subscriber->bell_fd, rung, sizeof rung, MSG_DONTWAIT) > 0) {
   }
+}
+
+/* Level truth: nothing to take, so not readable until the next message rings. */
+static void doorbell_rearm(slc_subscriber *subscriber) {
+  doorbell_empty(subscriber);
+  if (!slc__sub_arm(&subscriber->sub)) ring_self(subscriber);
 }
 
 static slc_subscriber *subscriber_find(const slc_client *client, uint64_t user) {
@@ -260,7 +266,7 @@ static int attach_try(slc_subscriber *subscriber) {
   if (status != 0) return status;
   if (subscriber->epoll_fd >= 0) {
     epoll_ctl(subscriber->epoll_fd, EPOLL_CTL_DEL, client->fd, NULL);
-    ring_self(subscriber); /* readable until take has said EMPTY, which arms it */
+    doorbell_rearm(subscriber);
   }
   return 0;
 }
@@ -401,12 +407,6 @@ void slc_subscriber_close(slc_subscriber *subscriber) {
 
 /* ---- the data path ---------------------------------------------------------------------------------------------- */
 
-/* Level truth: nothing to take, so not readable until the next message rings. */
-static void doorbell_rearm(slc_subscriber *subscriber) {
-  doorbell_empty(subscriber);
-  if (!slc__sub_arm(&subscriber->sub)) ring_self(subscriber);
-}
-
 /* The statuses of a take that brought nothing; those of the broker have their sentence. */
 static int take_nothing(slc_subscriber *subscriber, int status) {
   if (status == SLC_HOLD_LIMIT || status == SLC_CORRUPT) return slc__fail(status, "%s", slc__status_text(status));
@@ -471,6 +471,11 @@ static inline int begin(slc_subscriber *subscriber) {
   return __builtin_expect(status == 0, 1) ? 0 : end(subscriber, status);
 }
 
+/* After something was taken: readable exactly while there is more. */
+static void readiness_keep(slc_subscriber *subscriber) {
+  if (subscriber->bell_fd >= 0 && !slc__sub_ready(&subscriber->sub)) doorbell_rearm(subscriber);
+}
+
 typedef int (*take_fn)(struct slc__sub *sub, struct slc__taken *ret);
 
 /* All that a take may have to do. */
@@ -481,7 +486,9 @@ __attribute__((noinline, cold)) static int take_fully(slc_subscriber *subscriber
   struct slc__taken taken;
   status = take(&subscriber->sub, &taken);
   if (status != 0) return end(subscriber, take_nothing(subscriber, status));
-  return end(subscriber, slc__subscriber_hold(subscriber, &taken, ret_message));
+  status = slc__subscriber_hold(subscriber, &taken, ret_message);
+  readiness_keep(subscriber);
+  return end(subscriber, status);
 }
 
 static inline int take_by(slc_subscriber *subscriber, take_fn take, slc_message *ret_message) {
@@ -540,6 +547,10 @@ int slc__subscriber_hold_found(slc_subscriber *subscriber, const struct slc__tak
   int status = message_accept(subscriber, taken, ret_message);
   if (status != 0) slc__sub_release(&subscriber->sub, taken->hold);
   return status;
+}
+
+void slc__subscriber_took(slc_subscriber *subscriber) {
+  readiness_keep(subscriber);
 }
 
 int slc__subscriber_hold_nothing(slc_subscriber *subscriber, int status) {
@@ -666,7 +677,10 @@ static int descriptor_get(slc_subscriber *subscriber, int *ret_fd) {
     status = doorbell_make(subscriber);
     if (status != 0) return status;
     plainness_note(subscriber);
-    ring_self(subscriber); /* whether there is something is for the first take to say */
+    if (subscriber->attached)
+      doorbell_rearm(subscriber);
+    else
+      ring_self(subscriber); /* whether there is something is for the first take to say */
   }
   *ret_fd = subscriber->epoll_fd;
   return 0;
@@ -676,6 +690,23 @@ int slc_subscriber_fd(slc_subscriber *subscriber, int *ret_fd) {
   if (slc__guard_forked(&subscriber->guard)) return slc__guard_fail();
   slc__turn_begin(&subscriber->turn);
   return end(subscriber, descriptor_get(subscriber, ret_fd));
+}
+
+/* ---- for wait-sets ---------------------------------------------------------------------------------------------- */
+
+bool slc__subscriber_look(slc_subscriber *subscriber) {
+  int status = begin(subscriber);
+  if (status != 0) return status != SLC_EMPTY;
+  bool is_there = look(subscriber);
+  if (!is_there) doorbell_rearm(subscriber);
+  end(subscriber, 0);
+  return is_there;
+}
+
+int64_t slc__subscriber_visit(slc_subscriber *subscriber) {
+  slc_client *client = subscriber->client;
+  if (!atomic_load(&client->gone)) slc__connection_visit(client);
+  return atomic_load(&client->gone) ? SLICE_ALONE_NS : SLICE_NS;
 }
 
 /* ---- statistics ------------------------------------------------------------------------------------------------- */

@@ -1,6 +1,9 @@
-/* What the connection and find.c need of subscribers. */
+/* What the connection, find.c and the wait-sets need of subscribers. */
 #ifndef SLC__CLIENT_SUBSCRIBER_H
 #define SLC__CLIENT_SUBSCRIBER_H
+
+#include <stdbool.h>
+#include <stdint.h>
 
 #include "connection.h"
 #include "shm/slotlog.h"
@@ -19,7 +22,16 @@ void slc__subscriber_pin(slc_subscriber *subscriber, bool is_pinned);
 int slc__subscriber_hold(slc_subscriber *subscriber, const struct slc__taken *taken, slc_message *ret_message);
 /* In between: the same for what was found, beside the messages taken: nothing is counted. */
 int slc__subscriber_hold_found(slc_subscriber *subscriber, const struct slc__taken *taken, slc_message *ret_message);
+/* In between, after a take that brought something: the readiness descriptor is readable exactly while there is more. */
+void slc__subscriber_took(slc_subscriber *subscriber);
 /* In between: the status of a take that brought nothing, with its sentence. */
 int slc__subscriber_hold_nothing(slc_subscriber *subscriber, int status);
+
+/* Whether a subscriber whose readiness descriptor has been asked for has something to tell: a message, a failure, or
+ * that publishers came or went since the last look or wait.  When not, the descriptor is not readable until it has. */
+bool slc__subscriber_look(slc_subscriber *subscriber);
+/* Sees whether the broker has something to say to its client, or has gone.  How long one may sleep, ns, until the next
+ * visit and look. */
+int64_t slc__subscriber_visit(slc_subscriber *subscriber);
 
 #endif

@@ -357,6 +357,45 @@ SLC_EXPORT int slc_channel_create(slc_client *client, const char *channel, const
  * SLC_INVALID, SLC_BROKER_GONE, SLC_PROTOCOL, SLC_NO_DESCRIPTORS, SLC_FORKED.  Any thread. */
 SLC_EXPORT int slc_channel_remove(slc_client *client, const char *channel, int force);
 
+/* ---- wait-set: many at once -------------------------------------------------------------------------------------- */
+
+/* Waits for any of many subscribers, of one or several clients, and other descriptors.  Level-triggered: what is ready
+ * is reported as long as it is.  A wait-set belongs to one thread at a time, which waiting makes the thread of its
+ * subscribers, too. */
+typedef struct slc_waitset slc_waitset;
+
+typedef struct slc_waitset_event {
+  void *user_data;            /* as given when it was added */
+  slc_subscriber *subscriber; /* NULL: a descriptor */
+  int fd;                     /* -1: a subscriber */
+  uint32_t events;            /* of a descriptor: POLLIN, POLLOUT, POLLERR, POLLHUP ..; of a subscriber: POLLIN */
+} slc_waitset_event;
+
+/* SLC_NO_DESCRIPTORS, SLC_NO_MEMORY, SLC_INVALID, SLC_SYSTEM.  The wait-set is the caller's.  Any thread. */
+SLC_EXPORT int slc_waitset_new(slc_waitset **ret_set);
+/* What is in it stays as it is.  Takes NULL. */
+SLC_EXPORT void slc_waitset_free(slc_waitset *set);
+/* Waits for this subscriber, too: it is ready when a take would not give SLC_EMPTY, and once when its channel's
+ * publishers have changed.  Remove it before it is closed.  SLC_INVALID (is there already), the statuses of
+ * slc_subscriber_fd. */
+SLC_EXPORT int slc_waitset_add_subscriber(slc_waitset *set, slc_subscriber *subscriber, void *user_data);
+/* SLC_NOT_FOUND, SLC_FORKED. */
+SLC_EXPORT int slc_waitset_remove_subscriber(slc_waitset *set, slc_subscriber *subscriber);
+/* Waits for a descriptor of the caller's, too, for `events` of poll(2): POLLIN, POLLPRI, POLLOUT, POLLRDHUP; POLLERR
+ * and POLLHUP always.  Remove it before it is closed.  SLC_INVALID (is there already, is not open, cannot be waited
+ * for), SLC_NO_MEMORY, SLC_LIMIT, SLC_FORKED, SLC_SYSTEM. */
+SLC_EXPORT int slc_waitset_add_fd(slc_waitset *set, int fd, uint32_t events, void *user_data);
+/* SLC_NOT_FOUND, SLC_FORKED. */
+SLC_EXPORT int slc_waitset_remove_fd(slc_waitset *set, int fd);
+/* Waits until something is ready: 0, then ret_events has *ret_count of them, 1 .. max; what found no room comes first
+ * the next time.  SLC_TIMED_OUT, SLC_INVALID, SLC_FORKED, SLC_SYSTEM. */
+SLC_EXPORT int slc_waitset_wait(slc_waitset *set, int64_t timeout_ns, slc_waitset_event *ret_events, size_t max,
+                                size_t *ret_count);
+/* A descriptor for another loop or wait-set: readable when something may be ready; slc_waitset_wait with a time-out of
+ * 0 then says what, and makes it unreadable when it is nothing.  Never read or close it; valid as long as the wait-set.
+ * SLC_FORKED. */
+SLC_EXPORT int slc_waitset_fd(slc_waitset *set, int *ret_fd);
+
 /* ---- inspection -------------------------------------------------------------------------------------------------- */
 
 typedef struct slc_user_info {
