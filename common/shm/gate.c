@@ -65,9 +65,10 @@ bool slc__gate_sleep_any(const struct slc__gate_wait *waits, size_t count, int64
   return !(result < 0 && errno == ETIMEDOUT);
 }
 
-void slc__gate_ring(_Atomic uint64_t *bell) {
-  atomic_fetch_add_explicit(bell, 1, memory_order_seq_cst);
+uint64_t slc__gate_ring(_Atomic uint64_t *bell) {
+  uint64_t replaced = atomic_fetch_add_explicit(bell, 1, memory_order_seq_cst);
   syscall(SYS_futex, low_half(bell), FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+  return replaced;
 }
 
 /* Full (EAGAIN): then it is readable already.  Gone: nobody is there to hear it.  Otherwise the kernel had no memory

@@ -36,8 +36,9 @@ static inline bool slc__gate_is_armed(const _Atomic uint64_t *armed, const _Atom
   return __atomic_load_n((const uint64_t *)armed, __ATOMIC_SEQ_CST) ==
          __atomic_load_n((const uint64_t *)bell, __ATOMIC_SEQ_CST);
 }
-/* Advances the bell and wakes every sleeper. */
-void slc__gate_ring(_Atomic uint64_t *bell);
+/* Advances the bell and wakes every sleeper.  Returns the value that it replaced: whoever is armed with that, and
+ * sleeps on something else than the futex, is for the caller to wake. */
+uint64_t slc__gate_ring(_Atomic uint64_t *bell);
 
 /* Makes a doorbell, one end of a socket pair, readable at the other end.  Does not wait. */
 void slc__doorbell_ring(int fd);

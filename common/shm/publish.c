@@ -402,10 +402,10 @@ static void ring(struct slc__pub *pub) {
   for (uint32_t t = 0; t < pub->membership->table_count; t++) {
     const struct slc__scan_table *table = &pub->membership->tables[t];
     if (__builtin_expect(!slc__gate_is_armed(&table->table->armed, &table->bell->bell), 1)) continue;
-    uint64_t bell = atomic_load_explicit(&table->bell->bell, memory_order_seq_cst);
-    slc__gate_ring(&table->bell->bell);
+    /* Not the value looked at: another may have rung since, and somebody armed with what this ring replaces. */
+    uint64_t replaced = slc__gate_ring(&table->bell->bell);
     count(&pub->line->wakes, 1);
-    ring_doorbells(pub, t, bell);
+    ring_doorbells(pub, t, replaced);
   }
 }
 
