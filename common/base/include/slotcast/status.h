@@ -1,6 +1,6 @@
 /* Status codes: every fallible function of Slotcast returns 0 (or a count) or one of these, all negative.
  *
- * One table makes the enum, the names, the sentences, the table in docs/status.md and its test.  Values are stable:
+ * One table makes the enum, the names, the sentences and the test of docs/status.md (what to do).  Values are stable:
  * a code is never renumbered or reused; new ones are appended. */
 #ifndef SLOTCAST_STATUS_H
 #define SLOTCAST_STATUS_H
@@ -23,7 +23,7 @@ extern "C" {
   X(NAME_INVALID, -9, "a channel name is 1 to 255 bytes of printable UTF-8, and .slotcast/ is reserved")               \
   X(INCOMPATIBLE, -10, "the request contradicts what the channel already is")                                          \
   X(NO_BUDGET, -11, "the channel has too few slots for one more user of this size")                                    \
-  X(LIMIT, -12, "a limit of the broker has been reached")                                                              \
+  X(LIMIT, -12, "a limit of the broker or of the channel has been reached")                                            \
   X(NOT_FOUND, -13, "there is no such channel")                                                                        \
   X(DENIED, -14, "not permitted")                                                                                      \
   X(NO_BROKER, -15, "no broker answers at this address: start slotcastd, or use `slotcast run`")                       \
