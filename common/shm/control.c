@@ -56,8 +56,6 @@ struct slc__hold_line *slc__table_line(struct slc__table_page *table, uint32_t l
 }
 
 static void line_reset(struct slc__hold_line *line, uint64_t cursor) {
-  atomic_store_explicit(&line->received, 0, memory_order_relaxed);
-  atomic_store_explicit(&line->dropped, 0, memory_order_relaxed);
   atomic_store_explicit(&line->armed, 0, memory_order_relaxed);
   for (uint32_t i = 0; i < SLC__LINE_HOLDS; i++) atomic_store_explicit(&line->holds[i], 0, memory_order_release);
   atomic_store_explicit(&line->cursor, cursor, memory_order_release);
@@ -65,6 +63,8 @@ static void line_reset(struct slc__hold_line *line, uint64_t cursor) {
 
 void slc__line_open(struct slc__table_page *table, uint32_t line, uint32_t max_holds) {
   uint32_t lines = slc__layout_lines_for(max_holds);
+  atomic_store_explicit(&slc__table_line(table, line)->received, 0, memory_order_relaxed);
+  atomic_store_explicit(&slc__table_line(table, line)->dropped, 0, memory_order_relaxed);
   for (uint32_t i = 0; i < lines; i++) line_reset(slc__table_line(table, line + i), i == 0 ? 0 : SLC__CURSOR_NONE);
 }
 

@@ -128,6 +128,7 @@ struct channel {
   uint8_t *publisher_ids; /* 1: in use; by id */
   uint32_t publishers, subscribers;
   bool had_publisher;
+  uint64_t bytes_of_gone, drops_of_gone; /* what users that have left have published and lost */
   LIST_HEAD(, user) users;
   /* What the first who said it has settled (life.c); 0: nobody has, there is no limit. */
   bool is_fixed; /* does not grow */
@@ -372,6 +373,8 @@ void pushes_resume(struct client *client);
 /* ---- inspect.c ---- */
 
 int send_channel_list(struct client *client, uint64_t serial, const Slotcast__ListChannels *request);
+/* A user leaves: its part of the totals stays the channel's.  Before its lines are anybody else's. */
+void totals_keep(const struct user *user);
 int send_channel_report(struct client *client, uint64_t serial, const Slotcast__InspectChannel *request);
 void geometry_to_message(const struct slc__geometry *geometry, Slotcast__Geometry *message);
 

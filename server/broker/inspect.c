@@ -137,8 +137,25 @@ static void describe(const struct user *user, Slotcast__User *entry) {
   }
 }
 
+/* A publisher's line has its predecessor's figures until it sets its own: so they are taken out. */
+void totals_keep(const struct user *user) {
+  struct channel *channel = user->channel;
+  if (!channel->is_shaped || (user->is_publisher && user->publisher_id == 0)) return;
+  Slotcast__User entry;
+  describe(user, &entry);
+  channel->bytes_of_gone += entry.bytes;
+  channel->drops_of_gone += entry.drops;
+  if (!user->is_publisher) return;
+  struct slc__publisher_line *line = &channel->control.publishers[user->publisher_id - 1];
+  atomic_store_explicit(&line->messages, 0, memory_order_relaxed);
+  atomic_store_explicit(&line->bytes, 0, memory_order_relaxed);
+  atomic_store_explicit(&line->would_block, 0, memory_order_relaxed);
+}
+
 static void add_totals(const struct channel *channel, Slotcast__ChannelReport *report) {
   const struct user *user;
+  report->bytes = channel->bytes_of_gone;
+  report->drops = channel->drops_of_gone;
   LIST_FOREACH(user, &channel->users, of_channel) {
     Slotcast__User entry;
     describe(user, &entry);

@@ -374,6 +374,7 @@ static void publisher_leave(struct channel *channel, uint32_t id) {
 
 static void leave(struct user *user, bool has_died) {
   struct channel *channel = user->channel;
+  totals_keep(user);
   if (user->is_publisher) {
     publisher_leave(channel, user->publisher_id);
   } else {

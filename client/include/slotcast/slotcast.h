@@ -443,7 +443,7 @@ typedef struct slc_channel_info {
   uint32_t generation;  /* its number: 1 until the channel has grown */
   uint32_t generations; /* that there are now */
   /* the following only from slc_channel_inspect */
-  uint64_t bytes;
+  uint64_t bytes; /* published and, by all subscribers together, lost: by those who have left, too */
   uint64_t drops;
   uint64_t taken_at_ns; /* CLOCK_MONOTONIC of these figures */
   uint32_t slots_free;

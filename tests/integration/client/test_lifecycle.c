@@ -319,6 +319,39 @@ static void test_inspection(void **state) {
   slc_client_close(client);
 }
 
+/* 200 messages through 64 slots past a subscriber that does not take, then everybody but the last publisher goes. */
+static void test_totals_keep_who_has_left(void **state) {
+  (void)state;
+  enum { MESSAGES = 200, SIZE = 10 };
+  slc_client *client = client_open();
+  slc_publisher *leaves = publisher_open(client, NULL), *stays = publisher_open(client, NULL);
+  slc_subscriber *late = subscriber_open(client, NULL);
+  slc_subscriber_stats stats = {.size = sizeof stats};
+  slc_message message;
+  for (uint64_t n = 1; n <= MESSAGES; n++) send_pattern(n % 2 == 0 ? leaves : stays, n, SIZE);
+  check_ok(slc_subscriber_take(late, &message));
+  check_ok(slc_subscriber_release(late, &message));
+  check_ok(slc_subscriber_stats_get(late, &stats));
+  assert_true(stats.dropped > 0);
+  slc_publisher_close(leaves);
+  slc_subscriber_close(late);
+
+  slc_channel_info *info = NULL;
+  check_ok(slc_channel_inspect(client, CHANNEL, &info));
+  assert_int_equal(info->user_count, 1);
+  assert_int_equal(info->messages, MESSAGES);
+  assert_int_equal(info->bytes, MESSAGES * SIZE);
+  assert_int_equal(info->drops, stats.dropped);
+  slc_channel_info_free(info);
+
+  leaves = publisher_open(client, NULL); /* with the id of the one that has left */
+  send_pattern(leaves, MESSAGES + 1, SIZE);
+  check_ok(slc_channel_inspect(client, CHANNEL, &info));
+  assert_int_equal(info->bytes, (MESSAGES + 1) * SIZE);
+  slc_channel_info_free(info);
+  slc_client_close(client);
+}
+
 static void test_many_channels_in_pages(void **state) {
   (void)state;
   enum { COUNT = 300 };
@@ -377,6 +410,7 @@ int main(void) {
       BROKER_TEST(test_budget_comes_back),
       BROKER_TEST(test_descriptors_run_out),
       BROKER_TEST(test_inspection),
+      BROKER_TEST(test_totals_keep_who_has_left),
       BROKER_TEST(test_many_channels_in_pages),
       BROKER_TEST(test_many_subscribers_of_one_channel),
   };
