@@ -7,11 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "connection.h"
 #include "settings.h"
 
 #define SYSTEM_SOCKET "/run/slotcast/broker.sock"
+#define REQUEST_TIMEOUT_NS (60 * SLC__NS_PER_S)
 
 const char *slc_version(void) {
   return SLC_VERSION_STRING;
@@ -96,6 +98,7 @@ static int hello(slc_client *client, const char *name) {
 
 static int client_make(slc_client *client, const slc_client_options *options) {
   client->socket_path = socket_choose(options->socket);
+  client->request_timeout_ns = options->request_timeout_ns != 0 ? options->request_timeout_ns : REQUEST_TIMEOUT_NS;
   int status = slc__connection_open(client);
   if (status == 0) status = hello(client, options->name);
   /* One that goes in the middle of the hello was never ours. */

@@ -14,6 +14,7 @@
 #include "connection.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -200,9 +201,23 @@ static int request_encode(slc_client *client, const Slotcast__Message *message, 
   return 0;
 }
 
+static int late(slc_client *client) {
+  atomic_store(&client->is_late, true);
+  return slc__fail(SLC_TIMED_OUT, "the broker at %s has not answered within %.3f s: it hangs, or has too much to do",
+                   client->socket_path, (double)client->request_timeout_ns / (double)SLC__NS_PER_S);
+}
+
+/* For poll, rounded up: milliseconds until then, -1 for never. */
+static int poll_timeout(int64_t deadline) {
+  if (deadline == SLC__DEADLINE_NEVER) return -1;
+  int64_t left = deadline - slc__clock_ns();
+  if (left <= 0) return 0;
+  return left > INT_MAX * INT64_C(1000000) ? INT_MAX : (int)((left + 999999) / 1000000);
+}
+
 /* Waits while the broker's queue is full; a limit on descriptors in flight may be another process's doing, so that is
  * tried for a while only. */
-static int request_send(slc_client *client, size_t size, const int *fds, size_t fd_count) {
+static int request_send(slc_client *client, size_t size, const int *fds, size_t fd_count, int64_t deadline) {
   for (int refused = 0; refused < IN_FLIGHT_TRIES;) {
     int status = slc__net_send(client->fd, client->send_buffer, size, fds, fd_count, MSG_DONTWAIT);
     if (status == SLC__NET_CLOSED) {
@@ -211,7 +226,9 @@ static int request_send(slc_client *client, size_t size, const int *fds, size_t 
     }
     if (status != SLC__NET_AGAIN) return status;
     struct pollfd poll_socket = {.fd = client->fd, .events = POLLOUT};
-    if (poll(&poll_socket, 1, -1) > 0 && fd_count > 0) {
+    int ready = poll(&poll_socket, 1, poll_timeout(deadline));
+    if (ready <= 0 && slc__clock_ns() >= deadline) return late(client);
+    if (ready > 0 && fd_count > 0) {
       poll(NULL, 0, 1);
       refused++;
     }
@@ -220,7 +237,7 @@ static int request_send(slc_client *client, size_t size, const int *fds, size_t 
 }
 
 /* 0: answered.  Else the answer will not come, or can't be received: whoever reads it later drops it. */
-static int request_await(slc_client *client, struct slc__request *request) {
+static int request_await(slc_client *client, struct slc__request *request, int64_t deadline) {
   for (;;) {
     pthread_mutex_lock(&client->lock);
     slc__connection_drain(client);
@@ -231,7 +248,8 @@ static int request_await(slc_client *client, struct slc__request *request) {
     if (!slc__net_descriptors_free(SLC__NET_DESCRIPTORS_MAX + 1))
       return slc__fail(SLC_NO_DESCRIPTORS, "the broker's answer needs up to %d free descriptors: raise the limit",
                        SLC__NET_DESCRIPTORS_MAX + 1);
-    slc__connection_wait(client, SLC__DEADLINE_NEVER, ANSWER_SLICE_NS);
+    if (slc__clock_ns() >= deadline) return late(client);
+    slc__connection_wait(client, deadline, ANSWER_SLICE_NS);
   }
 }
 
@@ -253,9 +271,11 @@ static int request_exchange(slc_client *client, Slotcast__Message *message, cons
   int status = request_encode(client, message, fd_count, &size);
   if (status != 0) return status;
   request_set(client, request);
-  status = request_send(client, size, fds, fd_count);
-  if (status == 0) status = request_await(client, request);
+  int64_t deadline = slc__deadline_after(client->request_timeout_ns);
+  status = request_send(client, size, fds, fd_count, deadline);
+  if (status == 0) status = request_await(client, request, deadline);
   request_set(client, NULL);
+  if (request->answered) atomic_store(&client->is_late, false);
   /* Another thread may have read the answer just when this one gave up: then it counts. */
   if (request->answered) status = request->status;
   if (request->answered && status != 0)
@@ -295,6 +315,10 @@ int slc__request_done(slc_client *client, Slotcast__Message *message, int fd) {
 }
 
 int slc__request_close_user(slc_client *client, uint64_t user) {
+  if (atomic_load(&client->is_late)) {
+    give_back(client, user);
+    return 0;
+  }
   Slotcast__CloseUser body = SLOTCAST__CLOSE_USER__INIT;
   body.user = user;
   Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
@@ -313,7 +337,7 @@ int slc__connection_open(slc_client *client) {
   client->receive_buffer = malloc(SLC__NET_DATAGRAM_MAX);
   if (client->socket_path == NULL || client->send_buffer == NULL || client->receive_buffer == NULL)
     return slc__fail(SLC_NO_MEMORY, "no memory for a client");
-  return slc__net_connect(client->socket_path, &client->fd);
+  return slc__net_connect(client->socket_path, client->request_timeout_ns, &client->fd);
 }
 
 void slc__connection_close(slc_client *client) {

@@ -29,6 +29,8 @@ struct slc_client {
 
   pthread_mutex_t request_lock; /* one request at a time; taken before `lock` */
   uint64_t serial;              /* under request_lock */
+  int64_t request_timeout_ns;   /* negative: none */
+  _Atomic bool is_late;         /* the broker has not answered the last request in time */
   uint8_t *send_buffer;         /* under request_lock */
 
   pthread_mutex_t lock; /* never held while waiting for anything */
@@ -40,17 +42,19 @@ struct slc_client {
   _Atomic bool gone; /* set under lock, read anywhere */
 };
 
-/* Connects to socket_path (NULL: there was no memory for it), without saying hello.  The statuses of slc_client_open.
+/* Connects to socket_path (NULL: there was no memory for it) within request_timeout_ns, without saying hello.  The
+ * statuses of slc_client_open.
  */
 int slc__connection_open(slc_client *client);
 void slc__connection_close(slc_client *client);
 
 /* Sends a request and waits for its answer.  The message's serial is set here.  A Refusal becomes its status and
- * sentence; SLC_INVALID, SLC_BROKER_GONE, SLC_NO_DESCRIPTORS; else what `answer` returned.  Takes both locks. */
+ * sentence; SLC_INVALID, SLC_BROKER_GONE, SLC_TIMED_OUT, SLC_NO_DESCRIPTORS; else what `answer` returned.  Takes both
+ * locks. */
 int slc__request(slc_client *client, Slotcast__Message *message, int fd, slc__answer_fn answer, void *ctx);
 /* For requests whose answer is Done. */
 int slc__request_done(slc_client *client, Slotcast__Message *message, int fd);
-/* Says goodbye for one publisher or subscriber. */
+/* Says goodbye for one publisher or subscriber; where the broker hangs, without waiting for its answer. */
 int slc__request_close_user(slc_client *client, uint64_t user);
 /* The sentence for an answer that does not belong to its request. */
 int slc__answer_unexpected(const struct slc__received *received);

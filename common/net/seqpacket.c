@@ -18,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 #include "base/cleanup.h"
@@ -217,12 +218,24 @@ void slc__net_unlisten(const char *path, int *fd, int *lock_fd) {
 
 /* ---- connecting ---- */
 
-int slc__net_connect(const char *path, int *ret_fd) {
+/* A connect waits while the listener's queue is full, as long as a send may. */
+static int limit_connect(int fd, int64_t timeout_ns) {
+  if (timeout_ns < 0) return SLC_OK;
+  int64_t us = timeout_ns / 1000;
+  if (us == 0) us = 1; /* 0 would be for ever */
+  struct timeval timeout = {.tv_sec = us / 1000000, .tv_usec = us % 1000000};
+  if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout) == 0) return SLC_OK;
+  return slc__fail(slc__status_of_errno(errno), "cannot set a socket's time-out: %s", strerror(errno));
+}
+
+int slc__net_connect(const char *path, int64_t timeout_ns, int *ret_fd) {
   struct sockaddr_un address;
   int status = address_of(path, &address);
   if (status != SLC_OK) return status;
   SLC__CLEANUP_FD int fd = socket(AF_UNIX, SOCKET_TYPE, 0);
   if (fd < 0) return slc__fail(slc__status_of_errno(errno), "cannot make a socket: %s", strerror(errno));
+  status = limit_connect(fd, timeout_ns);
+  if (status != SLC_OK) return status;
   int result;
   do result = connect(fd, (const struct sockaddr *)&address, sizeof address);
   while (result != 0 && errno == EINTR);
@@ -231,6 +244,8 @@ int slc__net_connect(const char *path, int *ret_fd) {
       return slc__fail(SLC_NO_BROKER,
                        "no broker at %s (%s): start slotcastd, use `slotcast run`, or set SLOTCAST_SOCKET", path,
                        strerror(errno));
+    if (errno == EAGAIN)
+      return slc__fail(SLC_TIMED_OUT, "the broker at %s takes no connection: it hangs, or has too much to do", path);
     return slc__fail(slc__status_of_errno(errno), "cannot connect to %s: %s", path, strerror(errno));
   }
   *ret_fd = slc__fd_take(&fd);

@@ -28,8 +28,9 @@ int slc__fds_take(struct slc__fds *fds, size_t index); /* the descriptor, now th
 int slc__net_listen(const char *path, mode_t mode, gid_t gid, int *ret_fd, int *ret_lock_fd);
 /* Removes socket and lock file (while the lock is held), closes both. */
 void slc__net_unlisten(const char *path, int *fd, int *lock_fd);
-/* Blocking connect; SLC_NO_BROKER when nobody listens, SLC_DENIED, SLC_INVALID, SLC_NO_DESCRIPTORS, SLC_SYSTEM. */
-int slc__net_connect(const char *path, int *ret_fd);
+/* Blocking connect, at most so long (negative: for ever); SLC_NO_BROKER when nobody listens, SLC_TIMED_OUT, SLC_DENIED,
+ * SLC_INVALID, SLC_NO_DESCRIPTORS, SLC_SYSTEM. */
+int slc__net_connect(const char *path, int64_t timeout_ns, int *ret_fd);
 /* One connection of a listening socket, non-blocking, CLOEXEC; 1: none waiting.  SLC_NO_DESCRIPTORS: see reserve. */
 int slc__net_accept(int listen_fd, int *ret_fd);
 

@@ -11,6 +11,8 @@
  *   - Options structs are made by their initialiser macro (it sets `size`); zero means the default everywhere.  A NULL
  *     options pointer means all defaults.
  *   - Times are nanoseconds.  A time-out that is negative waits for ever; 0 does not wait.
+ *   - What asks the broker gives SLC_TIMED_OUT when it does not answer within request_timeout_ns of the client; what it
+ *     opened for an answer that came too late is given back.
  *   - Threads: a publisher or subscriber handle belongs to one thread at a time, unless its option `locked` is set;
  *     different handles, also of one client, may be used by different threads at once, and don't slow each other down.
  *     None is closed while another thread uses it.
@@ -53,7 +55,7 @@ SLC_EXPORT const char *slc_status_name(int status);
 /* A sentence that says what the status means and what to do.  Any thread; static storage. */
 SLC_EXPORT const char *slc_status_text(int status);
 /* The sentence that belongs to the last failure in this thread, more exact than slc_status_text: names, sizes, who has
- * what.  Valid until the thread's next call.  EMPTY, WOULD_BLOCK and TIMED_OUT leave it as it was. */
+ * what.  Valid until the thread's next call.  EMPTY, WOULD_BLOCK, and TIMED_OUT of a wait, leave it as it was. */
 SLC_EXPORT const char *slc_error_detail(void);
 
 /* ---- client: a connection to a broker --------------------------------------------------------------------------- */
@@ -66,12 +68,14 @@ typedef struct slc_client_options {
    */
   const char *socket;
   const char *name; /* what this client is called in `slotcast info`, up to 255 bytes; NULL: the program's name */
+  int64_t request_timeout_ns; /* the longest wait for the broker to answer; 0: the default, 60 s; negative: for ever */
 } slc_client_options;
 #define SLC_CLIENT_OPTIONS_INIT                                                                                        \
-  { sizeof(slc_client_options), NULL, NULL }
+  { sizeof(slc_client_options), NULL, NULL, 0 }
 
-/* Connects.  SLC_NO_BROKER, SLC_DENIED, SLC_VERSION, SLC_PROTOCOL, SLC_NO_DESCRIPTORS, SLC_NO_MEMORY, SLC_INVALID,
- * SLC_SYSTEM.  The client is the caller's, to be closed after all its publishers and subscribers.  Any thread. */
+/* Connects.  SLC_NO_BROKER, SLC_TIMED_OUT, SLC_DENIED, SLC_VERSION, SLC_PROTOCOL, SLC_NO_DESCRIPTORS, SLC_NO_MEMORY,
+ * SLC_INVALID, SLC_SYSTEM.  The client is the caller's, to be closed after all its publishers and subscribers.  Any
+ * thread. */
 SLC_EXPORT int slc_client_open(const slc_client_options *options, slc_client **ret_client);
 /* Takes NULL.  What is still open is closed too; those handles are then invalid. */
 SLC_EXPORT void slc_client_close(slc_client *client);

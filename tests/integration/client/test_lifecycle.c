@@ -8,7 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -319,6 +321,69 @@ static void test_inspection(void **state) {
   slc_client_close(client);
 }
 
+static size_t count_channels(slc_client *client) {
+  slc_channel_info *list = NULL;
+  size_t count = 0;
+  check_ok(slc_channel_list(client, &list, &count));
+  slc_channel_list_free(list, count);
+  return count;
+}
+
+/* A stopped broker: requests end, closing does not wait for each handle, the streams go on; when it goes on, what it
+ * opened for those who no longer waited goes. */
+static void test_broker_hangs(void **state) {
+  const struct test_broker *broker = *state;
+  slc_client_options options = SLC_CLIENT_OPTIONS_INIT;
+  options.request_timeout_ns = 20000000;
+  slc_client *client = NULL, *other = NULL;
+  slc_publisher *nobody = NULL;
+  slc_channel_info *list = NULL;
+  size_t count = 0;
+  check_ok(slc_client_open(&options, &client));
+  slc_publisher *publisher = publisher_open(client, NULL);
+  slc_subscriber *subscriber = subscriber_open(client, NULL);
+  kill(broker->pid, SIGSTOP);
+  check_status(slc_channel_list(client, &list, &count), SLC_TIMED_OUT);
+  assert_non_null(strstr(slc_error_detail(), "has not answered within 0.020 s"));
+  check_status(slc_publisher_open(client, "another", NULL, &nobody), SLC_TIMED_OUT);
+  check_status(slc_client_open(&options, &other), SLC_TIMED_OUT);
+  send_pattern(publisher, 1, 100);
+  take_pattern(subscriber, 1, 100);
+  slc_subscriber_close(subscriber);
+  kill(broker->pid, SIGCONT);
+  options.request_timeout_ns = SLC_WAIT_FOREVER;
+  check_ok(slc_client_open(&options, &other));
+  while (slc_channel_list(client, &list, &count) == SLC_TIMED_OUT) {
+  }
+  slc_channel_list_free(list, count);
+  while (count_channels(other) > 1) {
+  }
+  slc_client_close(client);
+  while (count_channels(other) > 0) {
+  }
+  slc_client_close(other);
+}
+
+/* A listener whose queue is full: nobody is let in, and nobody says so. */
+static void test_broker_takes_nobody(void **state) {
+  (void)state;
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  snprintf(address.sun_path, sizeof address.sun_path, "/tmp/slotcast-full-%d.sock", (int)getpid());
+  int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0),
+      first = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  assert_int_equal(bind(listener, (const struct sockaddr *)&address, sizeof address), 0);
+  assert_int_equal(listen(listener, 0), 0);
+  assert_int_equal(connect(first, (const struct sockaddr *)&address, sizeof address), 0);
+  slc_client_options options = SLC_CLIENT_OPTIONS_INIT;
+  options.socket = address.sun_path;
+  options.request_timeout_ns = 1;
+  slc_client *client = NULL;
+  check_status(slc_client_open(&options, &client), SLC_TIMED_OUT);
+  close(first);
+  close(listener);
+  unlink(address.sun_path);
+}
+
 /* 200 messages through 64 slots past a subscriber that does not take, then everybody but the last publisher goes. */
 static void test_totals_keep_who_has_left(void **state) {
   (void)state;
@@ -411,6 +476,8 @@ int main(void) {
       BROKER_TEST(test_descriptors_run_out),
       BROKER_TEST(test_inspection),
       BROKER_TEST(test_totals_keep_who_has_left),
+      BROKER_TEST(test_broker_hangs),
+      cmocka_unit_test(test_broker_takes_nobody),
       BROKER_TEST(test_many_channels_in_pages),
       BROKER_TEST(test_many_subscribers_of_one_channel),
   };

@@ -125,7 +125,7 @@ int raw_broker_settle(const struct raw_broker *broker, struct raw *anchor, int e
 
 void raw_connect(struct raw *raw, const struct raw_broker *broker) {
   raw->serial = 0;
-  if (slc__net_connect(broker->socket, &raw->fd) != 0) give_up("connect");
+  if (slc__net_connect(broker->socket, -1, &raw->fd) != 0) give_up("connect");
 }
 
 void raw_close(struct raw *raw) {

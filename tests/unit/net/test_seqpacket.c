@@ -131,20 +131,20 @@ static void test_listen_modes_locks_and_stale_sockets(void **state) {
   assert_non_null(mkdtemp(directory));
   snprintf(path, sizeof path, "%s/made/b.sock", directory);
   snprintf(lock, sizeof lock, "%s.lock", path);
-  assert_int_equal(slc__net_connect(path, &client), SLC_NO_BROKER);
+  assert_int_equal(slc__net_connect(path, -1, &client), SLC_NO_BROKER);
   assert_int_equal(slc__net_listen(path, 0640, (gid_t)-1, &listener, &lock_fd), 0);
   assert_int_equal(stat(path, &info), 0);
   assert_true(S_ISSOCK(info.st_mode));
   assert_int_equal(info.st_mode & 07777, 0640);
   assert_int_equal(info.st_uid, geteuid());
   assert_int_equal(slc__net_listen(path, 0640, (gid_t)-1, &second, &second_lock), SLC_BUSY);
-  assert_int_equal(slc__net_connect(path, &client), 0); /* the first one still serves */
+  assert_int_equal(slc__net_connect(path, -1, &client), 0); /* the first one still serves */
   slc__fd_close(&client);
   slc__fd_close(&listener); /* as if it had been killed: the file stays, the lock goes */
   slc__fd_close(&lock_fd);
-  assert_int_equal(slc__net_connect(path, &client), SLC_NO_BROKER);
+  assert_int_equal(slc__net_connect(path, -1, &client), SLC_NO_BROKER);
   assert_int_equal(slc__net_listen(path, 0600, (gid_t)-1, &listener, &lock_fd), 0);
-  assert_int_equal(slc__net_connect(path, &client), 0);
+  assert_int_equal(slc__net_connect(path, -1, &client), 0);
   slc__fd_close(&client);
   slc__net_unlisten(path, &listener, &lock_fd);
   assert_int_not_equal(access(path, F_OK), 0);
