@@ -3,6 +3,7 @@
  * A message is damaged through the pointer that its loan gave, which the publisher ought not to use any more. */
 #include "common.h"
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -138,6 +139,40 @@ static void test_damage_is_skipped_and_counted(void **state) {
     check_status(slc_subscriber_take(subscriber, &message), SLC_EMPTY);
     assert_int_equal(subscriber_stats(subscriber).dropped, i + 1);
     assert_int_equal(subscriber_stats(subscriber).received, i + 1);
+  }
+  slc_client_close(client);
+}
+
+static bool is_readable(int fd) {
+  struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+  return poll(&poll_fd, 1, 0) == 1;
+}
+
+/* What is skipped leaves the descriptor readable as long as something is behind it, so a loop that takes once each time
+ * it is told misses nothing. */
+static void test_damage_leaves_readiness(void **state) {
+  (void)state;
+  slc_client *client = client_open();
+  slc_publisher *publisher = publisher_with(client, SLC_CHECKSUM_CRC32C, METADATA);
+  slc_subscriber *subscriber = subscriber_open(client, NULL);
+  slc_message message;
+  int fd = -1;
+  check_ok(slc_subscriber_fd(subscriber, &fd));
+  for (uint64_t ordinal = 3; ordinal <= 9; ordinal += 3) {
+    check_status(slc_subscriber_take(subscriber, &message), SLC_EMPTY);
+    assert_false(is_readable(fd));
+    slc_loan damaged = publish(publisher, SIZE);
+    damage_first(&damaged, SIZE);
+    assert_true(is_readable(fd));
+    damaged = publish(publisher, SIZE);
+    damage_first(&damaged, SIZE);
+    publish(publisher, SIZE);
+    for (int i = 0; i < 2; i++) {
+      check_status(slc_subscriber_take(subscriber, &message), SLC_CHECKSUM);
+      assert_true(is_readable(fd));
+    }
+    take_and_release(subscriber, ordinal, 0);
+    assert_false(is_readable(fd));
   }
   slc_client_close(client);
 }
@@ -681,6 +716,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       BROKER_TEST(test_crc32c_is_the_one_described),
       BROKER_TEST(test_damage_is_skipped_and_counted),
+      BROKER_TEST(test_damage_leaves_readiness),
       BROKER_TEST(test_damage_is_flagged),
       BROKER_TEST(test_grown_messages_are_checked),
       BROKER_TEST(test_newest_is_checked),
