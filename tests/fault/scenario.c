@@ -14,7 +14,7 @@
 #define CHANNEL "fault/channel"
 #define FAR_NS (20 * INT64_C(1000000000)) /* what is due comes at once; a lost wake-up would take this long */
 
-enum { MESSAGES = 40, SLOTS = 16, SMALL = 24, LARGE = 200, LOAN_TRIES = 200 };
+enum { MESSAGES = 40, SLOTS = 16, SMALL = 24, LARGE = 200, GROWN = 5000, GROW_EVERY = 7, LOAN_TRIES = 200 };
 
 struct scenario {
   slc_client *client;
@@ -35,11 +35,11 @@ static void expect(bool condition, const char *what) {
 /* ---- messages --------------------------------------------------------------------------------------------------- */
 
 static size_t size_of(uint64_t ordinal) {
-  return ordinal % 2 == 0 ? SMALL : LARGE;
+  return ordinal > MESSAGES && ordinal % GROW_EVERY == 0 ? GROWN : ordinal % 2 == 0 ? SMALL : LARGE;
 }
 
 static int send_one(struct scenario *s) {
-  uint8_t bytes[LARGE];
+  uint8_t bytes[GROWN];
   uint64_t ordinal = s->sent + 1, published = 0;
   memset(bytes, (int)ordinal, sizeof bytes);
   int status = slc_publisher_send(s->publisher, bytes, size_of(ordinal), &published);
@@ -143,6 +143,17 @@ static int readiness(struct scenario *s) {
   return status != 0 ? status : take_due(s->early, s->sent);
 }
 
+/* Among the others, messages that are larger than the slots. */
+static int grow(struct scenario *s) {
+  int status = 0;
+  for (int i = 0; status == 0 && i < GROW_EVERY; i++) {
+    status = send_next(s);
+    if (status == 0) status = take_due(s->late, s->sent);
+    if (status == 0) status = take_due(s->early, s->sent);
+  }
+  return status;
+}
+
 static int inspect(struct scenario *s) {
   slc_channel_info *channel = NULL;
   int status = slc_channel_inspect(s->client, CHANNEL, &channel);
@@ -186,6 +197,7 @@ static const struct {
     {"a readiness descriptor", late_fd},
     {"send and take", stream},
     {"readiness", readiness},
+    {"grow", grow},
     {"inspect", inspect},
     {"list", list},
     {"close a subscriber and go on", close_early},

@@ -20,7 +20,7 @@ void watched_start(struct watched *watched) {
 }
 
 int watched_finish(struct watched *watched) {
-  slc_client_close(watched->client);
+  for (int i = 0; i < 2; i++) slc_client_close(watched->clients[i]);
   int faults = test_broker_finish(&watched->broker);
   atomic_store(&fault_page->broker.pid, 0);
   return faults;
@@ -35,23 +35,26 @@ int watched_alive(const struct watched *watched) {
 
 /* How many channels it has, asked until it answers.  Negative: it has ended. */
 static int count_channels(struct watched *watched) {
+  slc_client **client = &watched->clients[watched->turn];
+  watched->turn ^= 1;
   for (;;) {
     slc_channel_info *channels = NULL;
     size_t count = 0;
-    int status = watched->client != NULL ? 0 : slc_client_open(NULL, &watched->client);
-    if (status == 0) status = slc_channel_list(watched->client, &channels, &count);
+    int status = *client != NULL ? 0 : slc_client_open(NULL, client);
+    if (status == 0) status = slc_channel_list(*client, &channels, &count);
     if (status == 0) {
       slc_channel_list_free(channels, count);
       return (int)count;
     }
-    slc_client_close(watched->client);
-    watched->client = NULL;
+    slc_client_close(*client);
+    *client = NULL;
     if (watched_alive(watched) != 0) return -1;
   }
 }
 
 /* The broker hears of the end of processes and connections in its own time; each question gives it some.  What has
- * ended before a question is met in the same turn of its loop at the latest, so with one question more it is done. */
+ * ended before a question is met in the same turn of its loop at the latest; the next question comes by the other
+ * connection, and so in a later turn (by the same it might be met in the same one). */
 int watched_forget_others(struct watched *watched) {
   int channels = -1;
   for (int i = 0; i < TRIES && channels != watched->channels; i++) {

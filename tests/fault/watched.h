@@ -9,8 +9,9 @@
 
 struct watched {
   struct test_broker broker;
-  slc_client *client; /* asks; NULL when its connection was ended */
-  int channels;       /* of the test's own, that stay */
+  slc_client *clients[2]; /* ask by turns; NULL when the connection was ended */
+  int turn;
+  int channels; /* of the test's own, that stay */
   /* What the broker has when nobody uses it but the test. */
   int descriptors;
   int64_t live;
