@@ -1,6 +1,6 @@
 /* Looking back: a subscriber finds and holds messages that are retained, beside those that it takes in order.
  *
- * Nothing here moves the subscriber's position, counts or rings.  What is found is held as by take (hold.h) and
+ * Nothing here moves the subscriber's position or counts.  What is found is held as by take (hold.h) and
  * released in the same way.  One thread at a time per struct slc__sub. */
 #include "shm/hold.h"
 #include "shm/slotlog.h"
@@ -16,7 +16,7 @@ static int hold_and_read(struct slc__sub *sub, uint64_t n, uint64_t word, struct
   uint32_t hold = slc__hold_unused(sub);
   if (!slc__hold_logged(sub, n, word, hold)) return LOST;
   if (slc__held_is_hidden(sub, slot)) {
-    slc__hold_clear(sub, hold);
+    slc__hold_drop(sub, hold);
     return LOST;
   }
   int status = slc__held_read(sub, n, slot, hold, ret);

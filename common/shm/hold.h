@@ -34,12 +34,18 @@ static inline void slc__hold_clear(const struct slc__sub *sub, uint32_t hold) {
   atomic_store_explicit(slc__hold_at(sub, hold), 0, memory_order_release); /* pairs with strike_held() */
 }
 
+/* The same, telling publishers that wait: one that has looked meanwhile has taken the slot for held. */
+static inline void slc__hold_drop(struct slc__sub *sub, uint32_t hold) {
+  slc__hold_clear(sub, hold);
+  slc__sub_tell(sub);
+}
+
 /* By the log word, whose slot was checked: held when it is still the same after the hold was stored.  Pairs with
  * settle() in publish.c. */
-static inline bool slc__hold_logged(const struct slc__sub *sub, uint64_t n, uint64_t word, uint32_t hold) {
+static inline bool slc__hold_logged(struct slc__sub *sub, uint64_t n, uint64_t word, uint32_t hold) {
   atomic_store_explicit(slc__hold_at(sub, hold), slc__log_slot(word) + 1, memory_order_seq_cst);
   if (slc__sub_log_word(sub, n, memory_order_seq_cst) == word) return true;
-  slc__hold_clear(sub, hold);
+  slc__hold_drop(sub, hold);
   return false;
 }
 
@@ -80,7 +86,7 @@ static inline int slc__held_read(struct slc__sub *sub, uint64_t n, uint32_t slot
   ret->flags = flags & 0xffff;
   int status = slc__held_payload(sub, n, slot, ret, &capacity);
   if (__builtin_expect(status != SLC_OK || size == 0 || size > capacity, 0)) {
-    slc__hold_clear(sub, hold);
+    slc__hold_drop(sub, hold);
     return status == SLC_OK ? SLC_CORRUPT : status;
   }
   ret->ordinal = n;

@@ -127,7 +127,7 @@ struct slc__control_page {
   _Atomic uint32_t publishers;        /* broker: publishers that are there now */
   _Atomic uint32_t subscribers;       /* broker: subscribers that are there now */
   _Atomic uint32_t generation;        /* broker: the newest generation of buffers; the first is 1 */
-  _Atomic uint32_t watched;           /* broker: publishers that want to know of releases (reliable, retirement) */
+  _Atomic uint32_t watched;           /* broker: publishers that want to know of releases */
   _Atomic uint64_t watchers;          /* broker: the number of the set of their doorbells */
   uint8_t pad3[88];
   _Atomic uint64_t applied; /* publishers: every ordinal below it is in the maxima of the virtual channels */
@@ -147,14 +147,14 @@ static_assert(offsetof(struct slc__control_page, watchers) == 416, "control");
 static_assert(offsetof(struct slc__control_page, applied) == 512, "control");
 
 /* One per publisher id, written by that publisher alone, read by observers.  Relaxed: figures, not synchronisation,
- * but for `generation` and `armed`. */
+ * but for `generation` and `armed` (pairs with slc__watch_ring). */
 struct slc__publisher_line {
   _Atomic uint64_t messages;
   _Atomic uint64_t bytes;
   _Atomic uint64_t would_block; /* loans refused for want of a slot */
   _Atomic uint64_t wakes;       /* system calls made to wake sleepers */
   _Atomic uint32_t generation;  /* the oldest later generation that it may write to; 0: none (docs/protocol.md) */
-  _Atomic uint32_t armed;       /* it wants its doorbell rung when a message of its own has been evicted */
+  _Atomic uint32_t armed;       /* what it wants its doorbell rung for: SLC__WANTS_*; cleared by publishers that ring */
   uint8_t pad[88];
 };
 static_assert(sizeof(struct slc__publisher_line) == SLC__LINE, "publisher line");

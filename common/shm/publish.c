@@ -12,6 +12,8 @@
 
 #include "base/clock.h"
 #include "shm/gate.h"
+#include "shm/publish.h"
+#include "shm/retire.h"
 #include "shm/slotlog.h"
 #include "shm/words.h"
 #include "slotcast/status.h"
@@ -40,8 +42,10 @@ int slc__pub_init(struct slc__pub *pub, const struct slc__control *control, cons
       .candidates = calloc(batch, sizeof *pub->candidates),
       .stamps = calloc(control->geometry.slots, sizeof *pub->stamps),
       .unswept = control->geometry.slots,
-      .reliable_epoch = UINT64_MAX,
+      .wanted.epoch = UINT64_MAX,
+      .unread.epoch = UINT64_MAX,
       .line = &control->publishers[id - 1],
+      .watch.can_disarm = true,
   };
   if (pub->free_slots == NULL || pub->candidates == NULL || pub->stamps == NULL) {
     slc__pub_deinit(pub);
@@ -52,6 +56,7 @@ int slc__pub_init(struct slc__pub *pub, const struct slc__control *control, cons
   atomic_store_explicit(&pub->line->would_block, 0, memory_order_relaxed);
   atomic_store_explicit(&pub->line->wakes, 0, memory_order_relaxed);
   atomic_store_explicit(&pub->line->generation, 0, memory_order_relaxed);
+  atomic_store_explicit(&pub->line->armed, 0, memory_order_relaxed);
   return SLC_OK;
 }
 
@@ -60,6 +65,7 @@ void slc__pub_deinit(struct slc__pub *pub) {
   free(pub->candidates);
   free(pub->stamps);
   pub->free_slots = pub->candidates = pub->stamps = NULL;
+  slc__retire_close(pub);
 }
 
 void slc__pub_set_membership(struct slc__pub *pub, const struct slc__membership *membership) {
@@ -96,26 +102,78 @@ static void give_back(struct slc__pub *pub, uint32_t slot) {
   atomic_store_explicit(&pub->control.own[slot], slc__own_free(slc__own_ordinal(own)), memory_order_release);
 }
 
+static void count(_Atomic uint64_t *figure, uint64_t more) {
+  atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + more, memory_order_relaxed);
+}
+
+/* Slots have become nobody's: whoever waits for one by its descriptor is rung. */
+static void tell_freed(struct slc__pub *pub) {
+  if (__builtin_expect(atomic_load_explicit(&pub->control.page->watched, memory_order_relaxed) == 0, 1)) return;
+  atomic_thread_fence(memory_order_seq_cst);
+  count(&pub->line->wakes, slc__watch_ring(&pub->watch, &pub->control, 0, SLC__WANTS_SLOT));
+}
+
+/* A message of publisher `owner` has been evicted (0: nobody here knows whose), by a seq_cst compare-and-swap. */
+static void tell_evicted(struct slc__pub *pub, uint32_t owner) {
+  const struct slc__control *control = &pub->control;
+  if (__builtin_expect(atomic_load_explicit(&control->page->watched, memory_order_seq_cst) == 0, 1)) return;
+  if (owner > control->geometry.max_publishers) return;
+  count(&pub->line->wakes, slc__watch_ring(&pub->watch, control, owner, SLC__WANTS_EVICTED));
+}
+
+void slc__pub_give_back(struct slc__pub *pub, uint32_t slot) {
+  give_back(pub, slot);
+  tell_freed(pub);
+}
+
 void slc__pub_leave(struct slc__pub *pub) {
   while (pub->free_count > 0) give_back(pub, free_pop(pub));
+  tell_freed(pub);
+}
+
+/* By hand and in order: the next message's announcement has named the first of those that stay. */
+bool slc__pub_free_take(struct slc__pub *pub, uint32_t slot) {
+  for (uint32_t i = 0; i < pub->free_count; i++) {
+    if (pub->free_slots[wrap(pub, pub->free_first + i)] != slot) continue;
+    for (; i > 0; i--)
+      pub->free_slots[wrap(pub, pub->free_first + i)] = pub->free_slots[wrap(pub, pub->free_first + i - 1)];
+    free_pop(pub);
+    return true;
+  }
+  return false;
 }
 
 /* ---- membership ---- */
 
 /* Whether we know of everybody who subscribes as of now; if not, tries to learn it without waiting.  We may know more:
  * the broker pushes a membership before it announces the epoch. */
-static bool membership_is_current(struct slc__pub *pub) {
+bool slc__pub_is_current(struct slc__pub *pub) {
   uint64_t epoch = atomic_load_explicit(&pub->control.page->epoch, memory_order_seq_cst);
   if (__builtin_expect(epoch <= pub->membership->epoch, 1)) return true;
   return pub->sync(pub->sync_ctx, epoch) && pub->membership->epoch >= epoch;
 }
 
-static uint64_t smallest_reliable_cursor(const struct slc__membership *membership) {
+/* A line that was given up gates nothing; of those that are looked at, the first is in use most of the time. */
+bool slc__pub_has_readers(struct slc__pub *pub) {
+  slc__pub_is_current(pub);
+  for (uint32_t t = 0; t < pub->membership->table_count; t++) {
+    const struct slc__scan_table *table = &pub->membership->tables[t];
+    for (uint32_t i = 0; i < table->line_count; i++) {
+      if (table->lines[i] == 0) continue;
+      if (atomic_load_explicit(&slc__table_line(table->table, i)->cursor, memory_order_acquire) != SLC__CURSOR_NONE)
+        return true;
+    }
+  }
+  return false;
+}
+
+/* Of the lines that have one of the bits of `mask`. */
+static uint64_t smallest_cursor(const struct slc__membership *membership, uint8_t mask) {
   uint64_t smallest = SLC__CURSOR_NONE;
   for (uint32_t t = 0; t < membership->table_count; t++) {
     const struct slc__scan_table *table = &membership->tables[t];
     for (uint32_t i = 0; i < table->line_count; i++) {
-      if ((table->lines[i] & SLC__SCAN_RELIABLE) == 0) continue;
+      if ((table->lines[i] & mask) == 0) continue;
       uint64_t cursor = atomic_load_explicit(&slc__table_line(table->table, i)->cursor, memory_order_acquire);
       if (cursor < smallest) smallest = cursor;
     }
@@ -123,15 +181,25 @@ static uint64_t smallest_reliable_cursor(const struct slc__membership *membershi
   return smallest;
 }
 
-/* Whether reliable subscribers still want ordinal h.  After the log word was read, for each ordinal: a newcomer's line
- * gates everything before its epoch is announced (tests/model/reliable.pml). */
-static bool is_wanted(struct slc__pub *pub, uint64_t h) {
+/* Whether ordinal h is at or beyond the smallest of those cursors.  After the log word was read, for each ordinal: a
+ * newcomer's line gates everything before its epoch is announced (tests/model/reliable.pml). */
+static bool is_ahead(struct slc__pub *pub, uint64_t h, struct slc__known_min *known, uint8_t mask) {
   uint64_t epoch = atomic_load_explicit(&pub->control.page->epoch, memory_order_seq_cst);
-  if (epoch == pub->reliable_epoch && h < pub->reliable_min) return false;
-  if (!membership_is_current(pub)) return true;
-  pub->reliable_epoch = pub->membership->epoch;
-  pub->reliable_min = smallest_reliable_cursor(pub->membership);
-  return h >= pub->reliable_min;
+  if (epoch == known->epoch && h < known->cursor) return false;
+  if (!slc__pub_is_current(pub)) return true;
+  known->epoch = pub->membership->epoch;
+  known->cursor = smallest_cursor(pub->membership, mask);
+  return h >= known->cursor;
+}
+
+/* Whether reliable subscribers still want ordinal h. */
+static bool is_wanted(struct slc__pub *pub, uint64_t h) {
+  return is_ahead(pub, h, &pub->wanted, SLC__SCAN_RELIABLE);
+}
+
+/* Whether any subscriber has still to come to ordinal h. */
+static bool is_unread(struct slc__pub *pub, uint64_t h) {
+  return is_ahead(pub, h, &pub->unread, SLC__SCAN_RELIABLE | SLC__SCAN_HOLDS);
 }
 
 /* ---- claiming slots ---- */
@@ -162,14 +230,15 @@ static void claim_free(struct slc__pub *pub, uint32_t looks) {
   }
 }
 
-/* Claims the slot of ordinal h: AT(anybody, h) -> OWNED(me, h).  False: another has it. */
-static bool claim_owner(struct slc__pub *pub, uint32_t slot, uint64_t h) {
+/* Claims the slot of ordinal h: AT(anybody, h) -> OWNED(me, h), and says whose it was.  False: another has it. */
+static bool claim_owner(struct slc__pub *pub, uint32_t slot, uint64_t h, uint32_t *ret_owner) {
   _Atomic uint64_t *word = &pub->control.own[slot];
   uint64_t own = atomic_load_explicit(word, memory_order_acquire);
   for (int i = 0; i < CLAIM_TRIES; i++) {
     if (!slc__own_is_at(own) || slc__own_ordinal(own) != h) return false;
     if (atomic_compare_exchange_strong_explicit(word, &own, slc__own_owned(pub->id, h), memory_order_acq_rel,
                                                 memory_order_acquire)) {
+      *ret_owner = slc__own_publisher(own);
       return true;
     }
   }
@@ -184,8 +253,19 @@ static bool is_kept(const struct slc__pub *pub, uint64_t h) {
   return h + keep_last >= atomic_load_explicit(&pub->control.page->tail, memory_order_relaxed);
 }
 
-/* Evicts the oldest retained ordinal, or helps whoever is about to.  False: there is nothing that may be evicted. */
-static bool evict_oldest(struct slc__pub *pub) {
+/* A slot that was just evicted: to be settled, or else anybody's. */
+static void evicted(struct slc__pub *pub, uint32_t slot, bool to_keep) {
+  if (to_keep) {
+    add_candidate(pub, slot);
+    return;
+  }
+  atomic_store_explicit(&slc__buffers_prefix(&pub->buffers, slot)->seq, 0, memory_order_relaxed);
+  give_back(pub, slot);
+}
+
+/* Evicts the oldest retained ordinal that is not `needed`, or helps whoever is about to.  False: there is nothing that
+ * may be evicted. */
+static bool evict_oldest(struct slc__pub *pub, bool (*needed)(struct slc__pub *pub, uint64_t h), bool to_keep) {
   uint64_t h = pub->head;
   _Atomic uint64_t *word_at = slc__log_at(&pub->control, h);
   uint64_t word = atomic_load_explicit(word_at, memory_order_seq_cst);
@@ -193,24 +273,43 @@ static bool evict_oldest(struct slc__pub *pub) {
   if (presence == SLC__ABSENT) return false;
   uint32_t slot = slc__log_slot(word);
   if (presence == SLC__PRESENT && slot < pub->control.geometry.slots) {
-    if (is_kept(pub, h) || is_wanted(pub, h)) return false;
-    bool won = claim_owner(pub, slot, h);
+    if (is_kept(pub, h) || needed(pub, h)) return false;
+    uint32_t owner = 0;
+    bool won = claim_owner(pub, slot, h, &owner);
     /* Winner and losers alike, before anybody goes on: nobody passes an ordinal that is half evicted. */
     atomic_compare_exchange_strong_explicit(word_at, &word, slc__log_evicted(slc__lap_of(&pub->control, h)),
                                             memory_order_seq_cst, memory_order_relaxed);
-    if (won) add_candidate(pub, slot);
+    tell_evicted(pub, owner); /* losers too: the winner may be stopped before it does */
+    if (won) evicted(pub, slot, to_keep);
   }
   pub->head = h + 1;
   return true;
 }
 
-static void evict(struct slc__pub *pub, uint32_t wanted) {
+static void evict_begin(struct slc__pub *pub) {
   uint64_t hint = atomic_load_explicit(&pub->control.page->head, memory_order_relaxed);
   if (hint > pub->head && hint <= SLC__ORDINAL_MAX) pub->head = hint;
+}
+
+static void evict(struct slc__pub *pub, uint32_t wanted) {
+  evict_begin(pub);
   for (uint64_t steps = slc__steps_max(&pub->control); steps > 0; steps--) {
-    if (pub->free_count + pub->candidate_count >= wanted || !evict_oldest(pub)) break;
+    if (pub->free_count + pub->candidate_count >= wanted || !evict_oldest(pub, is_wanted, true)) break;
   }
   slc__raise(&pub->control.page->head, pub->head, memory_order_relaxed);
+}
+
+/* The slots go to nobody: it is not for want of one that this publisher evicts. */
+void slc__pub_evict_read(struct slc__pub *pub) {
+  uint64_t before;
+  evict_begin(pub);
+  before = pub->head;
+  for (uint64_t steps = slc__steps_max(&pub->control); steps > 0; steps--) {
+    if (!evict_oldest(pub, is_unread, false)) break;
+  }
+  if (pub->head == before) return;
+  slc__raise(&pub->control.page->head, pub->head, memory_order_relaxed);
+  tell_freed(pub);
 }
 
 /* ---- settling: which candidates does nobody hold ---- */
@@ -232,33 +331,46 @@ static void strike_held(struct slc__pub *pub, const struct slc__scan_table *tabl
 
 static void return_candidates(struct slc__pub *pub) {
   while (pub->candidate_count > 0) give_back(pub, pub->candidates[--pub->candidate_count]);
+  tell_freed(pub);
 }
 
-/* One scan of all holds for the whole batch.  The fence pairs with the reader's seq_cst store of its hold and second
- * look: at least one of the two sees the other.  False: somebody may hold that we don't know of, so nothing is reused.
+/* The fence pairs with the reader's seq_cst store of its hold and second look: at least one of the two sees the other.
  */
-static bool settle(struct slc__pub *pub) {
-  if (pub->candidate_count == 0) return true;
+bool slc__pub_scan(struct slc__pub *pub, const uint32_t *slots, uint32_t count) {
   atomic_thread_fence(memory_order_seq_cst);
-  if (!membership_is_current(pub)) {
-    return_candidates(pub);
-    return false;
-  }
+  if (!slc__pub_is_current(pub)) return false;
   if (++pub->stamp == 0) {
     memset(pub->stamps, 0, pub->control.geometry.slots * sizeof *pub->stamps);
     pub->stamp = 1;
   }
-  for (uint32_t i = 0; i < pub->candidate_count; i++) pub->stamps[pub->candidates[i]] = pub->stamp;
+  for (uint32_t i = 0; i < count; i++) pub->stamps[slots[i]] = pub->stamp;
   for (uint32_t t = 0; t < pub->membership->table_count; t++) strike_held(pub, &pub->membership->tables[t]);
+  return true;
+}
+
+bool slc__pub_is_unheld(const struct slc__pub *pub, uint32_t slot) {
+  return pub->stamps[slot] == pub->stamp;
+}
+
+/* One scan of all holds for the whole batch.  False: somebody may hold that we don't know of, so nothing is reused. */
+static bool settle(struct slc__pub *pub) {
+  if (pub->candidate_count == 0) return true;
+  if (!slc__pub_scan(pub, pub->candidates, pub->candidate_count)) {
+    return_candidates(pub);
+    return false;
+  }
+  bool any_held = false;
   for (uint32_t i = 0; i < pub->candidate_count; i++) {
     uint32_t slot = pub->candidates[i];
-    if (pub->stamps[slot] == pub->stamp) {
+    if (slc__pub_is_unheld(pub, slot)) {
       free_push(pub, slot);
     } else {
       give_back(pub, slot);
+      any_held = true;
     }
   }
   pub->candidate_count = 0;
+  if (any_held) tell_freed(pub); /* its holder may have released it before it was anybody's */
   return true;
 }
 
@@ -281,7 +393,7 @@ static uint32_t looks_wanted(const struct slc__pub *pub) {
 }
 
 static void refill(struct slc__pub *pub) {
-  if (!membership_is_current(pub)) return;
+  if (!slc__pub_is_current(pub)) return;
   claim_free(pub, looks_wanted(pub));
   evict(pub, batch_wanted(pub));
   settle(pub);
@@ -309,12 +421,17 @@ static bool refill_for_loan(struct slc__pub *pub) {
 
 /* ---- loan, discard ---- */
 
-static void count(_Atomic uint64_t *figure, uint64_t more) {
-  atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + more, memory_order_relaxed);
+/* Whether a loan would be refused for want of a subscriber. */
+static bool lacks_subscriber(struct slc__pub *pub) {
+  return __builtin_expect(pub->needs_subscriber, 0) && !slc__pub_has_readers(pub);
+}
+
+bool slc__pub_ready(struct slc__pub *pub) {
+  return !lacks_subscriber(pub) && (pub->free_count > 0 || refill_for_loan(pub));
 }
 
 int slc__pub_loan(struct slc__pub *pub, uint32_t *ret_slot) {
-  if (pub->free_count == 0 && !refill_for_loan(pub)) {
+  if (lacks_subscriber(pub) || (pub->free_count == 0 && !refill_for_loan(pub))) {
     count(&pub->line->would_block, 1);
     return SLC_WOULD_BLOCK;
   }
@@ -335,7 +452,7 @@ void slc__pub_discard(struct slc__pub *pub, uint32_t slot) {
   if (pub->free_count + pub->candidate_count < pub->batch) {
     free_push_front(pub, slot);
   } else {
-    give_back(pub, slot);
+    slc__pub_give_back(pub, slot);
   }
 }
 
@@ -398,7 +515,7 @@ static void ring_doorbells(struct slc__pub *pub, uint32_t table, uint64_t bell) 
 
 /* After the log's compare-and-swap.  One look per hold table; nothing else while nobody sleeps. */
 static void ring(struct slc__pub *pub) {
-  membership_is_current(pub);
+  slc__pub_is_current(pub);
   for (uint32_t t = 0; t < pub->membership->table_count; t++) {
     const struct slc__scan_table *table = &pub->membership->tables[t];
     if (__builtin_expect(!slc__gate_is_armed(&table->table->armed, &table->bell->bell), 1)) continue;
@@ -409,8 +526,27 @@ static void ring(struct slc__pub *pub) {
   }
 }
 
+/* With a message more, another may no longer be among those that the channel keeps; where nobody subscribes it is
+ * retired at once; and this publisher may have found out about others by itself. */
+static void tell_published(struct slc__pub *pub) {
+  uint32_t whom;
+  if (__builtin_expect(atomic_load_explicit(&pub->control.page->watched, memory_order_relaxed) == 0, 1)) return;
+  if (pub->control.geometry.keep_last > 0)
+    whom = 0;
+  else if (pub->retire != NULL && (slc__retire_found(pub) || !slc__pub_has_readers(pub)))
+    whom = pub->id;
+  else
+    return;
+  atomic_thread_fence(memory_order_seq_cst);
+  count(&pub->line->wakes, slc__watch_ring(&pub->watch, &pub->control, whom, SLC__WANTS_EVICTED));
+}
+
 int slc__pub_publish(struct slc__pub *pub, uint32_t slot, const struct slc__sending *sending, uint64_t *ret_ordinal) {
   struct slc__prefix *prefix = slc__buffers_prefix(&pub->buffers, slot);
+  if (__builtin_expect(pub->retire != NULL, 0)) {
+    int reserved = slc__retire_reserve(pub);
+    if (reserved != SLC_OK) return reserved;
+  }
   write_prefix(pub, prefix, sending);
   uint64_t n;
   int status = enter_log(pub, slot, prefix, &n);
@@ -421,12 +557,14 @@ int slc__pub_publish(struct slc__pub *pub, uint32_t slot, const struct slc__send
     return status;
   }
   announce(prefix, n);
+  if (__builtin_expect(pub->retire != NULL, 0)) slc__retire_note(pub, n, slot);
   slc__raise(&pub->control.page->tail, n + 1, memory_order_release);
   ring(pub);
   count(&pub->line->messages, 1);
   count(&pub->line->bytes, sending->size);
   /* One slot stays in hand, the one that the next message's announcement has named. */
   if (pub->free_count <= 1) refill(pub);
+  tell_published(pub);
   *ret_ordinal = n;
   return SLC_OK;
 }
@@ -436,6 +574,7 @@ int slc__pub_publish(struct slc__pub *pub, uint32_t slot, const struct slc__send
 static bool spin_for_slot(struct slc__pub *pub, int64_t until) {
   do {
     for (int i = 0; i < 16; i++) slc__pause();
+    if (lacks_subscriber(pub)) continue;
     if (pub->free_count > 0) return true;
     refill(pub);
     if (pub->free_count > 0) return true;
@@ -454,7 +593,7 @@ static uint32_t arm_all(struct slc__pub *pub, struct slc__gate_wait *waits) {
 }
 
 int slc__pub_wait(struct slc__pub *pub, int64_t deadline, int64_t spin_ns) {
-  if (pub->free_count > 0 || refill_for_loan(pub)) return SLC_OK;
+  if (slc__pub_ready(pub)) return SLC_OK;
   if (spin_ns > 0) {
     int64_t until = slc__deadline_after(spin_ns);
     if (spin_for_slot(pub, until < deadline ? until : deadline)) return SLC_OK;
@@ -462,10 +601,22 @@ int slc__pub_wait(struct slc__pub *pub, int64_t deadline, int64_t spin_ns) {
   struct slc__gate_wait waits[SLC__GATE_SLEEP_MAX];
   for (;;) {
     uint32_t n = arm_all(pub, waits);
-    if (refill_for_loan(pub)) return SLC_OK;
+    if (slc__pub_ready(pub)) return SLC_OK;
     int64_t now = slc__clock_ns();
     if (now >= deadline) return SLC_TIMED_OUT;
     int64_t slice = now + WAIT_SLICE_NS;
     slc__gate_sleep_any(waits, n, slice < deadline ? slice : deadline);
+  }
+}
+
+/* The line before the gates: whoever rings a gate looks at the line afterwards, so that of two who arm the same gate
+ * none is passed over. */
+void slc__pub_arm(struct slc__pub *pub, uint32_t wants) {
+  slc__pub_is_current(pub);
+  atomic_store_explicit(&pub->line->armed, wants, memory_order_seq_cst);
+  atomic_thread_fence(memory_order_seq_cst);
+  for (uint32_t t = 0; t < pub->membership->table_count; t++) {
+    const struct slc__scan_table *table = &pub->membership->tables[t];
+    slc__gate_arm(&table->bell->waiting, &table->table->released);
   }
 }

@@ -18,6 +18,7 @@
 
 #include "shm/layout.h"
 #include "shm/object.h"
+#include "shm/watchers.h"
 
 /* The control object, mapped: pointers into it and this process's own copy of the shape. */
 struct slc__control {
@@ -74,6 +75,12 @@ struct slc__membership {
  * waiting (slc__pub_set_membership from inside), and returns true when one was set. */
 typedef bool (*slc__pub_sync_fn)(void *ctx, uint64_t epoch);
 
+/* The smallest cursor of some subscribers when it was last read; cursors only grow within an epoch. */
+struct slc__known_min {
+  uint64_t cursor;
+  uint64_t epoch;
+};
+
 struct slc__pub {
   struct slc__control control;
   struct slc__buffers buffers;
@@ -89,12 +96,15 @@ struct slc__pub {
   uint32_t candidate_count;
   uint32_t *stamps; /* per slot: the number of the scan it is a candidate of */
   uint32_t stamp;
-  uint32_t sweep;          /* where the next look for FREE slots begins */
-  uint32_t unswept;        /* slots not looked at since it joined */
-  uint64_t head;           /* where the next eviction looks */
-  uint64_t reliable_min;   /* the smallest cursor of the reliable subscribers when last read */
-  uint64_t reliable_epoch; /* the epoch at which it was read */
+  uint32_t sweep;               /* where the next look for FREE slots begins */
+  uint32_t unswept;             /* slots not looked at since it joined */
+  uint64_t head;                /* where the next eviction looks */
+  struct slc__known_min wanted; /* by the reliable subscribers */
+  struct slc__known_min unread; /* by any subscriber */
   struct slc__publisher_line *line;
+  bool needs_subscriber; /* set by the caller after init: loans are refused while nobody subscribes */
+  struct slc__watch watch;
+  struct slc__retire *retire; /* its messages until they are retired; NULL: it does not want to know */
 };
 
 /* SLC_NO_MEMORY.  Control and buffers stay mapped, and membership valid, until deinit. */
@@ -106,7 +116,7 @@ void slc__pub_leave(struct slc__pub *pub);
 void slc__pub_deinit(struct slc__pub *pub);
 void slc__pub_set_membership(struct slc__pub *pub, const struct slc__membership *membership);
 
-/* A slot to write, OWNED by this publisher.  SLC_WOULD_BLOCK; SLC_CORRUPT. */
+/* A slot to write, OWNED by this publisher.  SLC_WOULD_BLOCK. */
 int slc__pub_loan(struct slc__pub *pub, uint32_t *ret_slot);
 /* Where the payload of a loaned slot goes: inside the prefix when `size` fits there, else behind it. */
 void *slc__pub_payload(const struct slc__pub *pub, uint32_t slot, uint64_t size);
@@ -125,6 +135,11 @@ struct slc__sending {
 int slc__pub_publish(struct slc__pub *pub, uint32_t slot, const struct slc__sending *sending, uint64_t *ret_ordinal);
 /* Waits until a loan may succeed; `deadline` on CLOCK_MONOTONIC, ns.  0, SLC_TIMED_OUT, SLC_CORRUPT. */
 int slc__pub_wait(struct slc__pub *pub, int64_t deadline, int64_t spin_ns);
+/* Whether a loan would succeed now: fills up the free list if need be. */
+bool slc__pub_ready(struct slc__pub *pub);
+/* Asks for the doorbell to be rung once for what is wanted (SLC__WANTS_*) and for any release: look again afterwards.
+ */
+void slc__pub_arm(struct slc__pub *pub, uint32_t wants);
 
 /* ---- subscriber ------------------------------------------------------------------------------------------------ */
 
@@ -154,6 +169,7 @@ struct slc__sub {
   bool ring_on_release;        /* publishers of this channel may wait */
   uint32_t seen_publishers;    /* the broker's counts, as of the last slc__sub_publishers_changed */
   uint64_t seen_joined;
+  struct slc__watch watch;
 
   /* Set by the caller after init. */
   uint32_t hidden_flags;    /* messages with one of these SLC__FLAG_* are passed over */
@@ -184,7 +200,8 @@ enum slc__start {
   SLC__START_FIRST = 3,  /* the first there ever was: it has been here since before */
 };
 
-/* Picks the start from the log (the broker has answered: the line is admitted and its cursor 0 gates). */
+/* Picks the start from the log (the broker has answered: the line is admitted and its cursor 0 gates).  Then `watch` is
+ * to be set, and slc__sub_tell says that the line gates no more than it has to. */
 void slc__sub_init(struct slc__sub *sub, const struct slc__control *control, const struct slc__buffers *buffers,
                    struct slc__table_page *table, struct slc__bell_page *bell, uint32_t line, uint32_t max_holds,
                    enum slc__start start);
@@ -205,6 +222,8 @@ int slc__sub_take_many(struct slc__sub *sub, struct slc__taken *ret, size_t max,
 void slc__sub_reject(struct slc__sub *sub, const struct slc__taken *taken);
 /* SLC_STALE when this hold is not in use. */
 int slc__sub_release(struct slc__sub *sub, uint32_t hold);
+/* Tells publishers that wait that this subscriber's cursor or holds have changed: when it has joined or left. */
+void slc__sub_tell(struct slc__sub *sub);
 bool slc__sub_ready(const struct slc__sub *sub); /* whether something may be taken: looks at the log word */
 /* Whether publishers have come or gone since it was last asked; before that there were none. */
 bool slc__sub_publishers_changed(struct slc__sub *sub);

@@ -61,12 +61,21 @@ static void set_next(struct slc__sub *sub, uint64_t next) {
 
 /* Tells waiting publishers that something may be evicted or reused now; after a seq_cst store or fence. */
 static void tell_publishers(struct slc__sub *sub) {
-  if (slc__gate_is_armed(&sub->bell->waiting, &sub->table->released)) slc__gate_ring(&sub->table->released);
+  if (!slc__gate_is_armed(&sub->bell->waiting, &sub->table->released)) return;
+  slc__gate_ring(&sub->table->released);
+  slc__watch_ring(&sub->watch, &sub->control, 0, SLC__WANTS_EVICTED | SLC__WANTS_SLOT);
 }
 
-/* The cursor has jumped: what lay between may be evicted at once. */
-static void tell_of_jump(struct slc__sub *sub) {
-  if (!sub->ring_on_release) return;
+/* Whether some publisher may want to know.  A relaxed load, made after the change that it is about: a publisher that
+ * begins to wait sees to the order (slc__watch_begin). */
+static bool is_watched(const struct slc__sub *sub) {
+  atomic_signal_fence(memory_order_seq_cst);
+  return sub->ring_on_release || atomic_load_explicit(&sub->control.page->watched, memory_order_relaxed) != 0;
+}
+
+/* The cursor has jumped, or a hold that came to nothing is cleared: what others waited for may be there. */
+void slc__sub_tell(struct slc__sub *sub) {
+  if (__builtin_expect(!is_watched(sub), 1)) return;
   atomic_thread_fence(memory_order_seq_cst);
   tell_publishers(sub);
 }
@@ -100,14 +109,13 @@ void slc__sub_init(struct slc__sub *sub, const struct slc__control *control, con
     set_next(sub, end);
     break;
   }
-  tell_of_jump(sub);
 }
 
 void slc__sub_start_at(struct slc__sub *sub, uint64_t ordinal) {
   if (ordinal <= sub->next) return;
   if (ordinal > sub->claim) sub->claim = ordinal;
   set_next(sub, ordinal);
-  tell_of_jump(sub);
+  slc__sub_tell(sub);
 }
 
 void slc__sub_start_last(struct slc__sub *sub, uint64_t count) {
@@ -122,7 +130,7 @@ static bool hold_announced(struct slc__sub *sub, uint32_t slot, uint32_t hold) {
   if (atomic_load_explicit(&prefix->seq, memory_order_acquire) != sub->next + 1) return false;
   atomic_store_explicit(slc__hold_at(sub, hold), slot + 1, memory_order_seq_cst);
   if (atomic_load_explicit(&prefix->seq, memory_order_seq_cst) == sub->next + 1) return true;
-  slc__hold_clear(sub, hold);
+  slc__hold_drop(sub, hold);
   return false;
 }
 
@@ -169,6 +177,7 @@ static int pass_corrupt(struct slc__sub *sub, uint64_t n) {
   if (sub->claim > n) sub->claim = n;
   count_dropped(sub, n, n + 1);
   set_next(sub, n + 1);
+  slc__sub_tell(sub);
   tell_gap(sub);
   return SLC_CORRUPT;
 }
@@ -177,6 +186,7 @@ static int pass_corrupt(struct slc__sub *sub, uint64_t n) {
 static int pass_gone(struct slc__sub *sub, uint64_t n) {
   count_dropped(sub, n, n + 1);
   set_next(sub, n + 1);
+  slc__sub_tell(sub);
   return PASSED;
 }
 
@@ -184,7 +194,7 @@ static int pass_gone(struct slc__sub *sub, uint64_t n) {
 static int pass_hidden(struct slc__sub *sub, uint64_t n, uint32_t hold) {
   slc__hold_clear(sub, hold);
   set_next(sub, n + 1);
-  tell_of_jump(sub);
+  slc__sub_tell(sub);
   return PASSED;
 }
 
@@ -227,6 +237,7 @@ static void skip_gone(struct slc__sub *sub) {
   count_dropped(sub, n, target);
   sub->guess = 0;
   set_next(sub, target);
+  slc__sub_tell(sub);
 }
 
 /* ---- take ---- */
@@ -302,7 +313,7 @@ static size_t accept_candidates(struct slc__sub *sub, struct slc__taken *ret, si
   for (size_t i = 0; i < candidates; i++) {
     const struct slc__taken candidate = ret[i];
     if (is_blocked || slc__sub_log_word(sub, candidate.ordinal, memory_order_seq_cst) != candidate.size) {
-      slc__hold_clear(sub, candidate.hold);
+      slc__hold_drop(sub, candidate.hold);
       continue;
     }
     if (candidate.ordinal != sub->next) {
@@ -349,11 +360,11 @@ int slc__sub_take_newest(struct slc__sub *sub, struct slc__taken *ret) {
     uint32_t slot = slc__log_slot(word);
     if (slot >= sub->control.geometry.slots || !slc__hold_logged(sub, n, word, hold)) continue;
     if (slc__held_is_hidden(sub, slot)) {
-      slc__hold_clear(sub, hold);
+      slc__hold_drop(sub, hold);
       continue;
     }
     int status = accept(sub, n, slot, hold, ret);
-    if (n > first) tell_of_jump(sub);
+    if (n > first) slc__sub_tell(sub);
     if (status == PASSED) break;
     return status;
   }
@@ -368,7 +379,7 @@ int slc__sub_release(struct slc__sub *sub, uint32_t hold) {
     atomic_store_explicit(slc__hold_at(sub, hold), 0, memory_order_seq_cst);
     tell_publishers(sub);
   } else {
-    slc__hold_clear(sub, hold);
+    slc__hold_drop(sub, hold);
   }
   sub->held--;
   return SLC_OK;

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "shm/retire.h"
 #include "shm/words.h"
 #include "slotcast/status.h"
 #include "support/step.h"
@@ -64,6 +65,33 @@ static void bury_publisher(struct world *world) {
 }
 
 static const struct role publisher = {publisher_joins, publisher_works, bury_publisher};
+
+/* ---- the same with retirement: evicts what all have read, finds out, has a very slot again ---- */
+
+/* Only the live subscriber is there: a line that is nobody's yet would keep everything. */
+static void retiring_publisher_joins(void *ctx) {
+  struct world *world = ctx;
+  slc__line_close(world->channel.table, world->victim_line, WORLD_HOLDS);
+  test_channel_publisher(&world->channel, &pub, WORLD_VICTIM);
+  if (slc__retire_open(&pub) != SLC_OK) _exit(1);
+}
+
+static void retiring_publisher_works(void *ctx) {
+  (void)ctx;
+  struct slc__retired retired;
+  uint64_t ordinal;
+  test_message_send(&pub, 0, &ordinal);
+  for (uint64_t sequence = 1; sequence < 3; sequence++) {
+    slc__retire_look(&pub);
+    if (slc__retire_take(&pub, &retired, 1) == 1 && slc__pub_loan_slot(&pub, &retired) == SLC_OK)
+      test_message_publish(&pub, retired.slot, sequence, &ordinal);
+    else
+      test_message_send(&pub, sequence, &ordinal);
+  }
+  slc__pub_leave(&pub);
+}
+
+static const struct role retiring_publisher = {retiring_publisher_joins, retiring_publisher_works, bury_publisher};
 
 /* ---- a subscriber's: two held at once, by the log and by the guess; released; the newest; armed ---- */
 
@@ -179,6 +207,11 @@ static void test_repair_publisher_killed_everywhere(void **state) {
   kill_everywhere(&publisher);
 }
 
+static void test_repair_retiring_publisher_killed_everywhere(void **state) {
+  (void)state;
+  kill_everywhere(&retiring_publisher);
+}
+
 static void test_repair_subscriber_killed_everywhere(void **state) {
   (void)state;
   kill_everywhere(&subscriber);
@@ -236,6 +269,11 @@ static void delay_everywhere(const struct role *role) {
 static void test_repair_publisher_delayed_everywhere(void **state) {
   (void)state;
   delay_everywhere(&publisher);
+}
+
+static void test_repair_retiring_publisher_delayed_everywhere(void **state) {
+  (void)state;
+  delay_everywhere(&retiring_publisher);
 }
 
 static void test_repair_subscriber_delayed_everywhere(void **state) {
@@ -412,8 +450,10 @@ int main(void) {
       cmocka_unit_test(test_repair_owned),
       cmocka_unit_test(test_repair_leaves_others_alone),
       cmocka_unit_test(test_repair_publisher_killed_everywhere),
+      cmocka_unit_test(test_repair_retiring_publisher_killed_everywhere),
       cmocka_unit_test(test_repair_subscriber_killed_everywhere),
       cmocka_unit_test(test_repair_publisher_delayed_everywhere),
+      cmocka_unit_test(test_repair_retiring_publisher_delayed_everywhere),
       cmocka_unit_test(test_repair_subscriber_delayed_everywhere),
       cmocka_unit_test(test_repair_two_publishers_killed_everywhere),
   };
