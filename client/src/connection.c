@@ -25,6 +25,7 @@
 #include "base/error.h"
 #include "publisher.h"
 #include "subscriber.h"
+#include "watchers.h"
 
 #define ANSWER_SLICE_NS (10 * INT64_C(1000000))
 #define IN_FLIGHT_TRIES 100      /* sends refused for descriptors in flight, a millisecond apart */
@@ -121,6 +122,16 @@ static void answer_dispatch(slc_client *client, struct slc__received *received) 
   if (user != 0) give_back(client, user);
 }
 
+/* For a publisher or a subscriber; ids are of both.  A page for one that has just been closed is ignored. */
+static int watchers_dispatch(slc_client *client, struct slc__received *received) {
+  const Slotcast__Watchers *page = received->message->watchers;
+  struct slc__watcher_sets *sets = slc__publisher_watchers(client, page->user);
+  if (sets == NULL) sets = slc__subscriber_watchers(client, page->user);
+  if (sets == NULL) return 0;
+  int status = slc__watchers_page(sets, page, received);
+  return status != 0 ? status : slc__received_finish(received);
+}
+
 /* A push that can't be used ends the connection: without it the membership of a publisher would have a hole. */
 static int push_dispatch(slc_client *client, struct slc__received *received) {
   switch (received->message->body_case) {
@@ -128,6 +139,8 @@ static int push_dispatch(slc_client *client, struct slc__received *received) {
     return slc__publisher_pushed(client, received);
   case SLOTCAST__MESSAGE__BODY_SUBSCRIBER_ATTACHED:
     return slc__subscriber_pushed(client, received);
+  case SLOTCAST__MESSAGE__BODY_WATCHERS:
+    return watchers_dispatch(client, received);
   case SLOTCAST__MESSAGE__BODY_REFUSAL:
     return refusal_status(received->message->refusal);
   default:

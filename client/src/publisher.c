@@ -15,11 +15,14 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "checksum.h"
+#include "doorbell.h"
 #include "growth.h"
 #include "membership.h"
 #include "settings.h"
+#include "shm/retire.h"
 #include "shm/slotlog.h"
 #include "turn.h"
+#include "watchers.h"
 
 #define WAIT_SLICE_NS (50 * INT64_C(1000000)) /* between two looks at what the broker pushed */
 #define TURN_SLICE_NS INT64_C(200000)         /* between two looks of one of several threads that use the handle */
@@ -52,6 +55,7 @@ struct slc_publisher {
   slc_before_send_fn before_send;
   void *callback_ctx;
   int64_t spin_ns;
+  struct slc__doorbell doorbell;
 
   struct slc__control control;
   struct slc__buffers buffers;
@@ -61,9 +65,10 @@ struct slc_publisher {
   uint64_t user;
   uint32_t id;
   uint32_t batch;
-  struct slc__members members; /* under the client's lock */
-  bool listed;                 /* under the client's lock */
-  slc_publisher *next;         /* under the client's lock */
+  struct slc__members members;       /* under the client's lock */
+  struct slc__watcher_sets watchers; /* under the client's lock */
+  bool listed;                       /* under the client's lock */
+  slc_publisher *next;               /* under the client's lock */
 };
 
 /* ---- what the broker says --------------------------------------------------------------------------------------- */
@@ -80,6 +85,17 @@ int slc__publisher_pushed(slc_client *client, struct slc__received *received) {
   if (publisher == NULL) return 0;
   int status = slc__members_page(&publisher->members, page, received);
   return status != 0 ? status : slc__received_finish(received);
+}
+
+struct slc__watcher_sets *slc__publisher_watchers(slc_client *client, uint64_t user) {
+  slc_publisher *publisher = publisher_find(client, user);
+  return publisher != NULL ? &publisher->watchers : NULL;
+}
+
+/* The slot log's wish for newer doorbells of publishers: takes what has come, without waiting. */
+static void sync_watchers(void *ctx, struct slc__watch *watch, uint64_t number) {
+  slc_publisher *publisher = ctx;
+  slc__watchers_sync(&publisher->watchers, publisher->client, watch, number);
 }
 
 /* The slot log's wish for a newer membership: takes what has come, without waiting. */
@@ -218,6 +234,15 @@ static int specials_make(slc_publisher *publisher, const slc_publisher_options *
   return 0;
 }
 
+/* What this publisher alone has asked for. */
+static int pub_choose(slc_publisher *publisher, const slc_publisher_options *options) {
+  struct slc__pub *pub = &publisher->pub;
+  pub->watch.sync = sync_watchers;
+  pub->watch.ctx = publisher;
+  if (!options->retirement || slc__retire_open(pub) == 0) return 0;
+  return slc__fail(SLC_NO_MEMORY, "no memory for the retirement of %u messages", publisher->control.geometry.slots);
+}
+
 static int publisher_make(slc_publisher *publisher, const char *channel, const slc_publisher_options *options) {
   publisher->guard = publisher->client->guard;
   publisher->has_timestamp = !options->no_timestamp;
@@ -239,7 +264,7 @@ static int publisher_make(slc_publisher *publisher, const char *channel, const s
       .on_growth = options->on_growth,
       .ctx = options->callback_ctx,
   };
-  return 0;
+  return pub_choose(publisher, options);
 }
 
 static int send_activation(slc_publisher *publisher);
@@ -260,8 +285,10 @@ int slc_publisher_open(slc_client *client, const char *channel, const slc_publis
   if (publisher == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for a publisher");
   publisher->client = client;
   slc__turn_init(&publisher->turn, chosen.locked != 0);
+  publisher->doorbell.fd = publisher->doorbell.ring_fd = -1;
   status = publisher_make(publisher, channel, &chosen);
   if (status == 0 && chosen.activation && publisher->is_the_first) status = send_activation(publisher);
+  publisher->pub.needs_subscriber = chosen.needs_subscriber != 0; /* who comes first waits for nobody with its first */
   if (status != 0) {
     slc_publisher_close(publisher);
     return status;
@@ -316,6 +343,8 @@ void slc_publisher_close(slc_publisher *publisher) {
   } else {
     publisher_unmap(publisher);
   }
+  slc__watchers_deinit(&publisher->watchers);
+  slc__doorbell_close(&publisher->doorbell);
   free(publisher->idle_loans);
   free(publisher->loans);
   free(publisher);
@@ -368,8 +397,20 @@ static int later_enter(slc_publisher *publisher, size_t size, struct slc__genera
   return slc__growth_enter(&publisher->growth, size, ret_later);
 }
 
-/* An entry for a message of up to `size` bytes; NULL, and why not. */
-static struct loan_entry *loan_begin(slc_publisher *publisher, size_t size, int *ret_status) {
+/* Any slot, or the one of a message. */
+static int slot_loan(slc_publisher *publisher, const struct slc__retired *wanted, uint32_t *ret_slot) {
+  int status = wanted == NULL ? slc__pub_loan(&publisher->pub, ret_slot) : slc__pub_loan_slot(&publisher->pub, wanted);
+  if (status == 0 && wanted != NULL) *ret_slot = wanted->slot;
+  publisher->doorbell.is_blocked = status == SLC_WOULD_BLOCK;
+  if (__builtin_expect(status == 0, 1)) return 0;
+  if (status == SLC_WOULD_BLOCK && publisher->doorbell.fd >= 0)
+    slc__doorbell_rearm(&publisher->doorbell, &publisher->pub);
+  return status;
+}
+
+/* An entry for a message of up to `size` bytes, in this slot (NULL: in any); NULL, and why not. */
+static struct loan_entry *loan_begin(slc_publisher *publisher, size_t size, const struct slc__retired *wanted,
+                                     int *ret_status) {
   struct slc__generation *later = NULL;
   uint32_t slot;
   int status;
@@ -378,7 +419,7 @@ static struct loan_entry *loan_begin(slc_publisher *publisher, size_t size, int 
                        publisher->max_loans);
   else
     status = later_enter(publisher, size, &later);
-  if (status == 0) status = log_status(slc__pub_loan(&publisher->pub, &slot));
+  if (status == 0) status = log_status(slot_loan(publisher, wanted, &slot));
   if (status != 0) {
     if (later != NULL) slc__growth_leave(&publisher->growth, later->number);
     *ret_status = status;
@@ -415,9 +456,10 @@ static int loan_publish(slc_publisher *publisher, struct loan_entry *entry, size
   return 0;
 }
 
-static inline int loan_make(slc_publisher *publisher, size_t size, slc_loan *ret_loan) {
+static inline int loan_make(slc_publisher *publisher, size_t size, const struct slc__retired *wanted,
+                            slc_loan *ret_loan) {
   int status = 0;
-  struct loan_entry *entry = loan_begin(publisher, size, &status);
+  struct loan_entry *entry = loan_begin(publisher, size, wanted, &status);
   if (entry == NULL) return status;
   *ret_loan = (slc_loan){
       .data = entry->data,
@@ -482,9 +524,10 @@ static int loan_finish(slc_publisher *publisher, struct loan_entry *entry, size_
   return loan_publish(publisher, entry, size, timestamp, flags, ret_ordinal);
 }
 
-__attribute__((noinline, cold)) static int special_loan(slc_publisher *publisher, size_t size, slc_loan *ret_loan) {
+__attribute__((noinline, cold)) static int special_loan(slc_publisher *publisher, size_t size,
+                                                        const struct slc__retired *wanted, slc_loan *ret_loan) {
   slc__turn_begin(&publisher->turn);
-  int status = loan_make(publisher, size, ret_loan);
+  int status = loan_make(publisher, size, wanted, ret_loan);
   if (status == 0 && publisher->checking.metadata_size != 0)
     ret_loan->metadata = slc__pub_extra(&publisher->pub, ret_loan->slot);
   return end(publisher, status);
@@ -503,8 +546,15 @@ __attribute__((noinline, cold)) static int special_publish(slc_publisher *publis
 
 int slc_publisher_loan(slc_publisher *publisher, size_t size, slc_loan *ret_loan) {
   if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
-  if (__builtin_expect(publisher->is_special != 0, 0)) return special_loan(publisher, size, ret_loan);
-  return loan_make(publisher, size, ret_loan);
+  if (__builtin_expect(publisher->is_special != 0, 0)) return special_loan(publisher, size, NULL, ret_loan);
+  return loan_make(publisher, size, NULL, ret_loan);
+}
+
+int slc_publisher_loan_slot(slc_publisher *publisher, const slc_retired *retired, size_t size, slc_loan *ret_loan) {
+  if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
+  if (retired->ordinal == 0) return slc__fail(SLC_STALE, "no message has ordinal 0");
+  const struct slc__retired wanted = {.ordinal = retired->ordinal - 1, .slot = retired->slot};
+  return special_loan(publisher, size, &wanted, ret_loan);
 }
 
 int slc_publisher_publish(slc_publisher *publisher, slc_loan *loan, size_t size, uint64_t *ret_ordinal) {
@@ -534,7 +584,7 @@ int slc_publisher_discard(slc_publisher *publisher, slc_loan *loan) {
 /* A copy of `data`, with metadata of zeros. */
 static int send_copy(slc_publisher *publisher, const void *data, size_t size, uint32_t flags, uint64_t *ret_ordinal) {
   int status = 0;
-  struct loan_entry *entry = loan_begin(publisher, size, &status);
+  struct loan_entry *entry = loan_begin(publisher, size, NULL, &status);
   if (entry == NULL) return status;
   memcpy(entry->data, data, size);
   if (publisher->checking.metadata_size != 0)
@@ -554,6 +604,41 @@ int slc_publisher_send(slc_publisher *publisher, const void *data, size_t size, 
 /* What a channel begins with, so that who comes later finds something: a message has at least one byte. */
 static int send_activation(slc_publisher *publisher) {
   return send_copy(publisher, "", 1, SLC__FLAG_ACTIVATION, NULL);
+}
+
+/* ---- retirement, readiness --------------------------------------------------------------------------------------- */
+
+static int retired_take(slc_publisher *publisher, slc_retired *ret_retired, size_t max, size_t *ret_count) {
+  enum { AT_ONCE = 64 };
+  struct slc__pub *pub = &publisher->pub;
+  if (pub->retire == NULL) return slc__fail(SLC_INVALID, "this publisher was opened without `retirement`");
+  if (max == 0) return slc__fail(SLC_INVALID, "there is room for no retired message");
+  if (!slc__retire_look(pub)) {
+    if (publisher->doorbell.fd >= 0) slc__doorbell_rearm(&publisher->doorbell, pub);
+    return SLC_EMPTY;
+  }
+  struct slc__retired some[AT_ONCE];
+  size_t total = 0;
+  for (size_t count = AT_ONCE; count == AT_ONCE && total < max; total += count) {
+    count = slc__retire_take(pub, some, max - total < AT_ONCE ? max - total : AT_ONCE);
+    for (size_t i = 0; i < count; i++)
+      ret_retired[total + i] = (slc_retired){.ordinal = some[i].ordinal + 1, .slot = some[i].slot};
+  }
+  *ret_count = total;
+  return 0;
+}
+
+int slc_publisher_retired(slc_publisher *publisher, slc_retired *ret_retired, size_t max, size_t *ret_count) {
+  int status = begin(publisher);
+  return status != 0 ? status : end(publisher, retired_take(publisher, ret_retired, max, ret_count));
+}
+
+int slc_publisher_fd(slc_publisher *publisher, int *ret_fd) {
+  int status = begin(publisher);
+  if (status != 0) return status;
+  if (publisher->doorbell.fd < 0) status = slc__doorbell_open(&publisher->doorbell, publisher->client, publisher->user);
+  if (status == 0) *ret_fd = publisher->doorbell.fd;
+  return end(publisher, status);
 }
 
 /* ---- waiting, statistics ---------------------------------------------------------------------------------------- */

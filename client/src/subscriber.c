@@ -31,6 +31,7 @@
 #include "shm/gate.h"
 #include "shm/slotlog.h"
 #include "turn.h"
+#include "watchers.h"
 
 #define SLICE_NS SLC__NS_PER_S                      /* of a sleep, while the broker lives */
 #define SLICE_ALONE_NS (50 * INT64_C(1000000))      /* when it is gone: nobody rings for a publisher that dies */
@@ -72,9 +73,10 @@ struct slc_subscriber {
   bool attachment_there;        /* under the client's lock */
   int attachment_status;        /* under the client's lock: why there will be none */
   char *attachment_detail;
-  bool was_first;       /* the answer brought no attachment: there was no publisher yet */
-  bool listed;          /* under the client's lock */
-  slc_subscriber *next; /* under the client's lock */
+  bool was_first;                    /* the answer brought no attachment: there was no publisher yet */
+  struct slc__watcher_sets watchers; /* under the client's lock */
+  bool listed;                       /* under the client's lock */
+  slc_subscriber *next;              /* under the client's lock */
 };
 
 /* ---- what the broker says --------------------------------------------------------------------------------------- */
@@ -139,6 +141,17 @@ static slc_subscriber *subscriber_find(const slc_client *client, uint64_t user) 
   slc_subscriber *subscriber = client->subscribers;
   while (subscriber != NULL && subscriber->user != user) subscriber = subscriber->next;
   return subscriber;
+}
+
+struct slc__watcher_sets *slc__subscriber_watchers(slc_client *client, uint64_t user) {
+  slc_subscriber *subscriber = subscriber_find(client, user);
+  return subscriber != NULL ? &subscriber->watchers : NULL;
+}
+
+/* The slot log's wish for newer doorbells of publishers: takes what has come, without waiting. */
+static void sync_watchers(void *ctx, struct slc__watch *watch, uint64_t number) {
+  slc_subscriber *subscriber = ctx;
+  slc__watchers_sync(&subscriber->watchers, subscriber->client, watch, number);
 }
 
 /* A failure is the subscriber's, told at its next call; the connection is as good as before. */
@@ -233,10 +246,12 @@ static int attachment_use(slc_subscriber *subscriber, bool was_first) {
                 attachment->max_holds, start_of(&subscriber->options, was_first));
   subscriber->sub.payload_of = payload_of;
   subscriber->sub.payload_ctx = subscriber;
+  subscriber->sub.watch = (struct slc__watch){.sync = sync_watchers, .ctx = subscriber};
   wishes_apply(&subscriber->sub, subscriber);
   start_go_on(&subscriber->sub, &subscriber->options, was_first);
   slc__checking_init(&subscriber->checking, &attachment->shape, subscriber->options.compute_checksum,
                      subscriber->options.callback_ctx);
+  slc__sub_tell(&subscriber->sub);
   subscriber->attached = true;
   plainness_note(subscriber);
   return 0;
@@ -372,6 +387,7 @@ static void subscriber_leave(slc_subscriber *subscriber) {
   }
   if (subscriber->attachment_there)
     slc__line_close(subscriber->attachment.table.base, subscriber->attachment.line, subscriber->attachment.max_holds);
+  if (subscriber->attached) slc__sub_tell(&subscriber->sub);
   if (subscriber->listed && !atomic_load(&subscriber->client->gone))
     slc__request_close_user(subscriber->client, subscriber->user);
 }
@@ -397,6 +413,7 @@ void slc_subscriber_close(slc_subscriber *subscriber) {
     slc__generations_deinit(&subscriber->generations);
     slc__turn_deinit(&subscriber->turn);
   }
+  slc__watchers_deinit(&subscriber->watchers);
   slc__fd_close(&subscriber->epoll_fd);
   slc__fd_close(&subscriber->bell_fd);
   slc__fd_close(&subscriber->ring_fd);

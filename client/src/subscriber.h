@@ -8,8 +8,12 @@
 #include "connection.h"
 #include "shm/slotlog.h"
 
+struct slc__watcher_sets;
+
 /* A SubscriberAttached pushed; the lock is held.  One for a subscriber that has just been closed is ignored. */
 int slc__subscriber_pushed(slc_client *client, struct slc__received *received);
+/* Where the publishers' doorbells pushed to this subscriber go; NULL: it is none of ours.  The lock is held. */
+struct slc__watcher_sets *slc__subscriber_watchers(slc_client *client, uint64_t user);
 
 /* Begins a call and gives the slot log's side; to be ended unless it fails.  SLC_EMPTY: there is no channel yet.
  * SLC_FORKED, and the statuses of slc_subscriber_open. */

@@ -125,7 +125,8 @@ struct channel {
   struct table **tables;
   uint32_t table_count;
   uint32_t last_doorbell;
-  uint8_t *publisher_ids; /* 1: in use; by id */
+  uint64_t watchers_number; /* of the set of publishers' doorbells; 0: there never was one */
+  uint8_t *publisher_ids;   /* 1: in use; by id */
   uint32_t publishers, subscribers;
   bool had_publisher;
   uint64_t bytes_of_gone, drops_of_gone; /* what users that have left have published and lost */
@@ -152,6 +153,10 @@ struct user {
   bool is_counted; /* in its channel's publishers or subscribers */
   uint32_t max;    /* loans or holds */
   char name[256];
+  int doorbell; /* -1: none */
+  uint32_t doorbell_id;
+  uint32_t watchers_sent; /* it has the publishers' doorbells with ids up to this */
+  bool owes_watchers;     /* its socket was full */
   /* publisher */
   uint32_t publisher_id;
   bool is_the_first;                    /* that its channel ever had */
@@ -163,8 +168,6 @@ struct user {
   struct table *table;    /* NULL: not attached, the channel has no shape */
   uint32_t line;
   bool owes_attachment;
-  int doorbell; /* -1: none */
-  uint32_t doorbell_id;
   struct {
     bool is_known; /* it was looked at before */
     bool is_hold_told;
@@ -357,6 +360,8 @@ int outgoing_add(struct outgoing *outgoing, Slotcast__DescriptorKind kind, int f
 /* The same with a read-only descriptor of the object, made for this message. */
 int outgoing_add_read_only(struct outgoing *outgoing, Slotcast__DescriptorKind kind, int fd, uint64_t size);
 int outgoing_send(struct outgoing *outgoing, struct client *client);
+/* The same without a queue: SLC__NET_AGAIN when the socket is full. */
+int outgoing_try_send(struct outgoing *outgoing, struct client *client);
 
 /* ---- membership.c ---- */
 
@@ -369,6 +374,20 @@ void membership_announce(struct channel *channel);
 void attachment_push(struct user *user);
 /* What is owed to the users of a client whose socket has room again. */
 void pushes_resume(struct client *client);
+
+/* A push that can't be made: the user's connection ends, because its view of the channel would have a hole. */
+void push_give_up(struct user *user);
+
+/* ---- watchers.c ---- */
+
+/* A publisher has a doorbell now, or has gone with it: everybody gets the new set, and then it counts. */
+void watchers_announce(struct channel *channel);
+/* To one user; owed when its socket is full. */
+void watchers_push(struct user *user);
+/* To a user who has just been answered. */
+void watchers_welcome(struct user *user);
+/* The publishers that wait by a descriptor look again. */
+void watchers_ring(const struct channel *channel);
 
 /* ---- inspect.c ---- */
 

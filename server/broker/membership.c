@@ -10,7 +10,6 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "broker/broker.h"
-#include "proto/codec.h"
 
 enum {
   PAGE_DESCRIPTORS = 200, /* per page: below SCM_MAX_FD with those of PublisherOpened beside */
@@ -132,21 +131,11 @@ static void mark_doorbells(struct user *publisher, uint32_t sent) {
 
 /* ---- pushing ---- */
 
-static void give_up(struct user *user) {
+void push_give_up(struct user *user) {
   slc__log(SLC__LOG_WARNING, "process %d (%s): %s; its connection is closed", (int)user->process->peer.pid,
            user->process->peer.program, slc__error_detail());
   /* Not at once: this may be the client whose request is being handled. */
   slc__connection_abort(user->client->connection);
-}
-
-static int try_push(struct client *client, struct outgoing *outgoing) {
-  static uint8_t packed[SLC__CODEC_MESSAGE_MAX];
-  size_t size;
-  outgoing->message.descriptors = outgoing->manifest;
-  outgoing->message.n_descriptors = outgoing->count;
-  int status = slc__codec_encode(&outgoing->message, packed, sizeof packed, &size);
-  if (status != SLC_OK) return status;
-  return slc__connection_try_send(client->connection, packed, size, outgoing->fds, outgoing->count);
 }
 
 static void membership_push(struct user *publisher, uint64_t epoch) {
@@ -158,7 +147,7 @@ static void membership_push(struct user *publisher, uint64_t epoch) {
   int status = fill_page(&snapshot, &outgoing);
   page.body.user = publisher->id;
   outgoing.message.membership = &page.body;
-  if (status == SLC_OK) status = try_push(publisher->client, &outgoing);
+  if (status == SLC_OK) status = outgoing_try_send(&outgoing, publisher->client);
   outgoing_deinit(&outgoing);
   publisher->owes_membership = status == SLC__NET_AGAIN;
   if (status == SLC_OK) {
@@ -167,7 +156,7 @@ static void membership_push(struct user *publisher, uint64_t epoch) {
     status = send_rest(&snapshot, &doorbells_sent);
     if (status == SLC_OK) mark_doorbells(publisher, doorbells_sent);
   }
-  if (status < 0) give_up(publisher);
+  if (status < 0) push_give_up(publisher);
 }
 
 void membership_announce(struct channel *channel) {
@@ -272,22 +261,23 @@ void attachment_push(struct user *user) {
   outgoing.message.body_case = SLOTCAST__MESSAGE__BODY_SUBSCRIBER_ATTACHED;
   outgoing.message.subscriber_attached = &attached;
   int status = add_subscriber_objects(&outgoing, user);
-  if (status == SLC_OK) status = try_push(user->client, &outgoing);
+  if (status == SLC_OK) status = outgoing_try_send(&outgoing, user->client);
   outgoing_deinit(&outgoing);
   user->owes_attachment = status == SLC__NET_AGAIN;
-  if (status < 0) give_up(user);
+  if (status < 0) push_give_up(user);
 }
 
-/* After a late membership the newcomers that it names may have missed a ring: everybody looks again. */
+/* After a late membership the newcomers that it names may have missed a ring, and after late doorbells those: everybody
+ * looks again. */
 void pushes_resume(struct client *client) {
   struct process *process = client->process;
   struct user *user;
   LIST_FOREACH(user, &process->users, of_process) {
     if (user->client != client) continue;
     if (user->owes_attachment) attachment_push(user);
-    if (user->owes_membership) {
-      membership_push(user, user->channel->epoch);
-      if (!user->owes_membership) channel_ring_all(user->channel);
-    }
+    bool owed = user->owes_membership || user->owes_watchers;
+    if (user->owes_membership) membership_push(user, user->channel->epoch);
+    if (user->owes_watchers) watchers_push(user);
+    if (owed && !user->owes_membership && !user->owes_watchers) channel_ring_all(user->channel);
   }
 }

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "broker/broker.h"
+#include "proto/codec.h"
 
 void outgoing_init(struct outgoing *outgoing, uint64_t serial) {
   slotcast__message__init(&outgoing->message);
@@ -50,4 +51,14 @@ int outgoing_send(struct outgoing *outgoing, struct client *client) {
   outgoing->message.descriptors = outgoing->manifest;
   outgoing->message.n_descriptors = outgoing->count;
   return client_send(client, &outgoing->message, outgoing->fds, outgoing->count);
+}
+
+int outgoing_try_send(struct outgoing *outgoing, struct client *client) {
+  static uint8_t packed[SLC__CODEC_MESSAGE_MAX];
+  size_t size;
+  outgoing->message.descriptors = outgoing->manifest;
+  outgoing->message.n_descriptors = outgoing->count;
+  int status = slc__codec_encode(&outgoing->message, packed, sizeof packed, &size);
+  if (status != SLC_OK) return status;
+  return slc__connection_try_send(client->connection, packed, size, outgoing->fds, outgoing->count);
 }

@@ -117,7 +117,10 @@ static int handle_open_publisher(struct client *client, uint64_t serial, const S
   int status = publisher_join(client, request, &user);
   if (status != SLC_OK) return answer_refusal(client, serial, status);
   status = send_publisher_opened(user, serial);
-  if (status >= 0) return SLC_OK;
+  if (status >= 0) {
+    watchers_welcome(user);
+    return SLC_OK;
+  }
   user_leave(user);
   return answer_refusal(client, serial, status);
 }
@@ -127,7 +130,10 @@ static int handle_open_subscriber(struct client *client, uint64_t serial, const 
   int status = subscriber_join(client, request, &user);
   if (status != SLC_OK) return answer_refusal(client, serial, status);
   status = send_subscriber_opened(user, serial);
-  if (status >= 0) return SLC_OK;
+  if (status >= 0) {
+    watchers_welcome(user);
+    return SLC_OK;
+  }
   user_leave(user);
   return answer_refusal(client, serial, status);
 }
@@ -157,13 +163,16 @@ static bool is_seqpacket(int fd) {
 static int handle_set_doorbell(struct client *client, uint64_t serial, const Slotcast__Message *message,
                                struct slc__fds *fds) {
   struct user *user = find_user(client, message->set_doorbell->user);
-  if (user == NULL || user->is_publisher || message->n_descriptors != 1 ||
+  if (user == NULL || message->n_descriptors != 1 ||
       message->descriptors[0]->kind != SLOTCAST__DESCRIPTOR_KIND__DOORBELL || !is_seqpacket(fds->fd[0]))
-    return slc__fail(SLC_PROTOCOL, "its doorbell is not a SEQPACKET socket of one of its subscribers");
+    return slc__fail(SLC_PROTOCOL, "its doorbell is not a SEQPACKET socket of one of its users");
   slc__fd_close(&user->doorbell);
   user->doorbell = slc__fds_take(fds, 0);
   user->doorbell_id = ++user->channel->last_doorbell;
-  if (user->table != NULL) membership_announce(user->channel);
+  if (user->is_publisher)
+    watchers_announce(user->channel);
+  else if (user->table != NULL)
+    membership_announce(user->channel);
   return answer_done(client, serial);
 }
 

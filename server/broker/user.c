@@ -381,8 +381,10 @@ static void leave(struct user *user, bool has_died) {
     table_dismiss(user);
   }
   tell_left(user, has_died);
+  bool was_watcher = user->is_publisher && user->doorbell >= 0;
   user_detach(user);
   set_counts(channel);
+  if (was_watcher) watchers_announce(channel);
   channel_ring_all(channel);
   channel_release(user->process->broker, channel);
   free(user);

@@ -130,7 +130,7 @@ typedef struct slc_publisher_options {
   uint32_t virtual_id;     /* of the virtual channel, 1..max_virtual; 0: assigned */
   /* This publisher alone. */
   int retirement;                   /* non-zero: tells which messages are retired (slc_publisher_retired) */
-  int needs_subscriber;             /* non-zero, with `reliable`: loans give SLC_WOULD_BLOCK while nobody subscribes */
+  int needs_subscriber;             /* non-zero: loans give SLC_WOULD_BLOCK while nobody subscribes */
   int locked;                       /* non-zero: several threads may use the handle at once: calls take turns */
   slc_checksum_fn compute_checksum; /* with SLC_CHECKSUM_OWN */
   slc_before_send_fn before_send;
@@ -181,8 +181,33 @@ SLC_EXPORT int slc_publisher_discard(slc_publisher *publisher, slc_loan *loan);
 /* loan, copy, publish in one call; metadata are zeros.  When it fails, nothing stays on loan.  Statuses of
  * slc_publisher_loan and slc_publisher_publish. */
 SLC_EXPORT int slc_publisher_send(slc_publisher *publisher, const void *data, size_t size, uint64_t *ret_ordinal);
-/* Waits until a loan may succeed.  SLC_TIMED_OUT, SLC_CORRUPT, SLC_FORKED. */
+/* Waits until a loan may succeed: a slot is free and, with `needs_subscriber`, somebody subscribes.  SLC_TIMED_OUT,
+ * SLC_FORKED. */
 SLC_EXPORT int slc_publisher_wait(slc_publisher *publisher, int64_t timeout_ns);
+
+/* A message of this publisher that nobody can take or hold any more. */
+typedef struct slc_retired {
+  uint64_t ordinal;
+  uint32_t slot; /* where it lay */
+} slc_retired;
+/* With `retirement`: which of this publisher's messages have been retired since the last call, up to `max`; each is
+ * told exactly once, not necessarily in the order of ordinals.  A message is retired when it has been evicted from the
+ * channel and, after that, nobody holds it, whatever subscribers do: read it, skip it, leave, die, or never read it
+ * (then it goes when its slot is needed).  So that this happens soon, such a publisher evicts what every subscriber has
+ * gone past, except for the newest `keep_last`; who comes later finds no more than those.  0 and *ret_count, at least
+ * one; SLC_EMPTY, SLC_INVALID (opened without `retirement`, max is 0), SLC_FORKED. */
+SLC_EXPORT int slc_publisher_retired(slc_publisher *publisher, slc_retired *ret_retired, size_t max, size_t *ret_count);
+/* Borrows the very slot of a retired message, with what it wrote there still in it, as long as no other message has
+ * used it.  SLC_STALE: it has been used since, by this publisher or another, or is not retired.  Else as
+ * slc_publisher_loan. */
+SLC_EXPORT int slc_publisher_loan_slot(slc_publisher *publisher, const slc_retired *retired, size_t size,
+                                       slc_loan *ret_loan);
+/* A descriptor for the caller's own event loop: readable when there may be something to do.  That is: a loan may
+ * succeed, until one has given SLC_WOULD_BLOCK; with `retirement`: a message may be retired, until
+ * slc_publisher_retired has given SLC_EMPTY, or a loan may succeed that was refused before.  Poll it, never read or
+ * close it; valid until the publisher is closed.  SLC_BROKER_GONE, SLC_NO_DESCRIPTORS, SLC_LIMIT, SLC_FORKED,
+ * SLC_SYSTEM. */
+SLC_EXPORT int slc_publisher_fd(slc_publisher *publisher, int *ret_fd);
 
 typedef struct slc_publisher_stats {
   uint32_t size;        /* set by the caller: sizeof(slc_publisher_stats) */

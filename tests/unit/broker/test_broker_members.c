@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -99,6 +100,92 @@ static void test_membership_precedes_the_answer(void **state) {
     raw_answer_free(&answer);
   }
   raw_close(&publisher);
+  fixture_close(&f);
+}
+
+static void set_doorbell(struct raw *raw, uint64_t user, int fd) {
+  Slotcast__SetDoorbell body = SLOTCAST__SET_DOORBELL__INIT;
+  Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
+  body.user = user;
+  message.body_case = SLOTCAST__MESSAGE__BODY_SET_DOORBELL;
+  message.set_doorbell = &body;
+  raw_send(raw, &message, fd);
+}
+
+/* The next message is the set of that number, for that user, with so many publishers, of which so many are new. */
+static void check_watchers(const struct raw *raw, uint64_t user, uint64_t number, size_t count, size_t fresh) {
+  struct raw_answer answer;
+  assert_true(raw_receive(raw, &answer));
+  assert_int_equal(answer.message->body_case, SLOTCAST__MESSAGE__BODY_WATCHERS);
+  const Slotcast__Watchers *set = answer.message->watchers;
+  assert_int_equal(set->user, user);
+  assert_int_equal(set->number, number);
+  assert_false(set->more);
+  assert_int_equal(set->n_watchers, count);
+  assert_int_equal(answer.fds.count, fresh);
+  for (size_t i = 0; i < fresh; i++) assert_int_equal(send(answer.fds.fd[i], "", 1, MSG_DONTWAIT), 1);
+  raw_answer_free(&answer);
+}
+
+static void check_done(const struct raw *raw) {
+  struct raw_answer answer;
+  assert_true(raw_receive(raw, &answer));
+  assert_int_equal(answer.message->body_case, SLOTCAST__MESSAGE__BODY_DONE);
+  raw_answer_free(&answer);
+}
+
+static int rung(int fd) {
+  uint8_t byte;
+  int count = 0;
+  while (recv(fd, &byte, 1, MSG_DONTWAIT) == 1) count++;
+  return count;
+}
+
+/* A publisher's doorbell is with everybody before the publisher has its answer; a newcomer has it after its own, and
+ * then it is rung; who has it, is sent it no more; and it goes with its publisher. */
+static void test_doorbells_of_publishers_go_to_all(void **state) {
+  (void)state;
+  struct fixture f;
+  struct raw publisher, newcomer;
+  int pair[2], second[2];
+  fixture_open(&f, NULL);
+  assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+  assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, second), 0);
+  raw_open(&publisher, &f.broker, 1);
+  raw_open(&newcomer, &f.broker, 2);
+  uint64_t user = raw_join_publisher(&publisher, "a"), other = raw_join_publisher(&f.raw, "a");
+  set_doorbell(&publisher, user, pair[1]);
+  check_watchers(&publisher, user, 1, 1, 1);
+  check_done(&publisher);
+  check_watchers(&f.raw, other, 1, 1, 1);
+  assert_int_equal(rung(pair[0]), 2); /* by us, as the two of them */
+  uint64_t subscriber = raw_join_subscriber(&newcomer, "a");
+  check_watchers(&newcomer, subscriber, 1, 1, 1);
+  for (int i = 0; i < 2; i++) assert_int_equal(recv(pair[0], &(uint8_t){0}, 1, 0), 1); /* by us, then by the broker */
+  struct raw_answer membership;
+  assert_true(raw_receive(&publisher, &membership));
+  raw_answer_free(&membership);
+  assert_true(raw_receive(&f.raw, &membership));
+  raw_answer_free(&membership);
+  set_doorbell(&f.raw, other, second[1]);
+  check_watchers(&f.raw, other, 2, 2, 1);
+  check_done(&f.raw);
+  check_watchers(&publisher, user, 2, 2, 1);
+  check_watchers(&newcomer, subscriber, 2, 2, 1);
+  assert_int_equal(rung(second[0]), 3);
+  struct raw_answer answer;
+  raw_close_user(&publisher, user, &answer);
+  raw_answer_free(&answer);
+  check_watchers(&newcomer, subscriber, 3, 1, 0);
+  check_watchers(&f.raw, other, 3, 1, 0);
+  rung(pair[0]);
+  close(pair[1]);
+  assert_int_equal(recv(pair[0], &(uint8_t){0}, 1, 0), 0); /* the broker has none of it any more */
+  close(pair[0]);
+  close(second[0]);
+  close(second[1]);
+  raw_close(&publisher);
+  raw_close(&newcomer);
   fixture_close(&f);
 }
 
@@ -440,6 +527,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_rights_of_members),
       cmocka_unit_test(test_membership_precedes_the_answer),
+      cmocka_unit_test(test_doorbells_of_publishers_go_to_all),
       cmocka_unit_test(test_subscriber_first_is_attached_later),
       cmocka_unit_test(test_subscriber_first_survives_a_refused_publisher),
       cmocka_unit_test(test_later_publishers_may_ask_for_less),

@@ -211,27 +211,31 @@ static void test_messages_of_a_broker_are_refused(void **state) {
   raw_broker_stop(&broker);
 }
 
-/* A doorbell that is no socket, and one of a publisher. */
+/* A doorbell that is no socket, and one of a user that is none of this connection's. */
 static void test_doorbells_are_checked(void **state) {
   (void)state;
   struct raw_broker broker;
   raw_broker_start(&broker, NULL);
-  for (int is_publisher = 0; is_publisher < 2; is_publisher++) {
+  struct raw other;
+  raw_open(&other, &broker, 1);
+  uint64_t others = raw_join_publisher(&other, "bell/other");
+  for (int is_others = 0; is_others < 2; is_others++) {
     struct raw raw;
     int pair[2];
     Slotcast__SetDoorbell body = SLOTCAST__SET_DOORBELL__INIT;
     Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
     raw_open(&raw, &broker, 1);
-    body.user = is_publisher ? raw_join_publisher(&raw, "bell/p") : raw_join_subscriber(&raw, "bell/s");
+    body.user = is_others ? others : raw_join_subscriber(&raw, "bell/s");
     message.body_case = SLOTCAST__MESSAGE__BODY_SET_DOORBELL;
     message.set_doorbell = &body;
-    raw_send(&raw, &message, is_publisher ? pair[0] : STDIN_FILENO);
+    raw_send(&raw, &message, is_others ? pair[0] : STDIN_FILENO);
     check_thrown_out(&broker, &raw, "doorbell");
     raw_close(&raw);
     close(pair[0]);
     close(pair[1]);
   }
+  raw_close(&other);
   raw_broker_stop(&broker);
 }
 
