@@ -647,15 +647,19 @@ static int wait_alone(slc_publisher *publisher, int64_t until) {
   return slc__pub_wait(&publisher->pub, until, publisher->spin_ns);
 }
 
-/* For one of several threads: looks in its turn, and sleeps a little outside.  Not on the words of the slot log: these
- * may go while another thread learns who subscribes. */
+/* For one of several threads: looks in its turn, and polls or sleeps a little outside.  Not on the words of the slot
+ * log: these may go while another thread learns who subscribes. */
 static int wait_in_turns(slc_publisher *publisher, int64_t until) {
-  for (;;) {
+  for (int64_t polls_until = slc__deadline_after(publisher->spin_ns);;) {
     slc__turn_begin(&publisher->turn);
     int status = slc__pub_wait(&publisher->pub, 0, 0);
     slc__turn_end(&publisher->turn);
     int64_t now = slc__clock_ns();
     if (status != SLC_TIMED_OUT || now >= until) return status;
+    if (now < polls_until) {
+      slc__turn_pass();
+      continue;
+    }
     struct timespec pause = slc__clock_timespec(until - now < TURN_SLICE_NS ? until - now : TURN_SLICE_NS);
     clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
   }

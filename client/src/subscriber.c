@@ -606,8 +606,10 @@ static int wait_in_turns(slc_subscriber *subscriber, int64_t deadline) {
   int64_t polls_until = slc__deadline_after(subscriber->spin_ns);
   bool is_there = look(subscriber);
   slc__turn_end(&subscriber->turn);
-  while (!is_there && slc__clock_ns() < (polls_until < until ? polls_until : until))
+  while (!is_there && slc__clock_ns() < (polls_until < until ? polls_until : until)) {
+    slc__turn_pass();
     is_there = look_in_turn(subscriber);
+  }
   slc__turn_begin(&subscriber->turn);
   uint64_t bell = 0;
   if (is_there || !slc__sub_sleep_begin(&subscriber->sub, &bell)) return 0;

@@ -9,6 +9,8 @@
 #include <pthread.h>
 #include <stdbool.h>
 
+#include "shm/words.h"
+
 struct slc__turn {
   bool is_shared; /* several threads use the handle */
   pthread_mutex_t mutex;
@@ -30,6 +32,11 @@ static inline void slc__turn_begin(struct slc__turn *turn) {
 
 static inline void slc__turn_end(struct slc__turn *turn) {
   if (__builtin_expect(turn->is_shared, 0)) pthread_mutex_unlock(&turn->mutex);
+}
+
+/* Between two looks of one that polls: long enough for another to get his turn, which the mutex does not see to. */
+static inline void slc__turn_pass(void) {
+  for (int i = 0; i < 64; i++) slc__pause();
 }
 
 #endif

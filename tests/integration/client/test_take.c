@@ -337,6 +337,60 @@ static void test_drops_are_exact(void **state) {
   slc_client_close(client);
 }
 
+/* A publisher in a thread of its own. */
+struct flood {
+  slc_publisher *publisher;
+  int messages;
+  int status;
+};
+
+static void *flood_run(void *ctx) {
+  struct flood *flood = ctx;
+  for (int i = 0; i < flood->messages && flood->status == 0; i++) {
+    while ((flood->status = slc_publisher_send(flood->publisher, "x", 1, NULL)) == SLC_WOULD_BLOCK)
+      slc_publisher_wait(flood->publisher, SLC_WAIT_FOREVER);
+  }
+  return NULL;
+}
+
+/* The same while it happens, one by one and in batches: what was taken and what was told are all there has been. */
+static void test_drops_are_exact_under_load(void **state) {
+  (void)state;
+  enum { MESSAGES = 200000, HOLDS = 12 };
+  slc_client *client = client_open();
+  struct gaps gaps = {0};
+  slc_subscriber_options options = SLC_SUBSCRIBER_OPTIONS_INIT;
+  options.max_holds = HOLDS;
+  options.on_drop = note_gap;
+  options.callback_ctx = &gaps;
+  struct flood flood = {.publisher = publisher_open(client, NULL), .messages = MESSAGES};
+  slc_subscriber *subscriber = subscriber_open(client, &options);
+  pthread_t thread;
+  assert_int_equal(pthread_create(&thread, NULL, flood_run, &flood), 0);
+  uint64_t received = 0, last = 0;
+  for (uint64_t round = 0; last < MESSAGES; round++) {
+    slc_message messages[HOLDS];
+    size_t count = 1;
+    int status = round % 3 == 0 ? slc_subscriber_take(subscriber, messages)
+                                : slc_subscriber_take_many(subscriber, messages, 1 + round % HOLDS, &count);
+    if (status == SLC_EMPTY) {
+      check_ok(slc_subscriber_wait(subscriber, SLC_WAIT_FOREVER));
+      continue;
+    }
+    check_ok(status);
+    received += count;
+    assert_true(messages[0].ordinal > last);
+    last = messages[count - 1].ordinal;
+    assert_int_equal(received + gaps.ordinals, last);
+    while (count > 0) check_ok(slc_subscriber_release(subscriber, &messages[--count]));
+  }
+  pthread_join(thread, NULL);
+  check_ok(flood.status);
+  assert_int_equal(last, MESSAGES);
+  assert_int_equal(subscriber_stats(subscriber).dropped, gaps.ordinals);
+  slc_client_close(client);
+}
+
 static void test_drops_before_the_first_take(void **state) {
   (void)state;
   slc_client *client = client_open();
@@ -400,22 +454,6 @@ static void test_keep_last(void **state) {
   slc_client_close(client);
 }
 
-/* Three publishers at once, who raise the tail late and evict for each other: whenever they rest, the newest are there,
- * whatever is held. */
-struct flood {
-  slc_publisher *publisher;
-  int status;
-};
-
-static void *flood_run(void *ctx) {
-  struct flood *flood = ctx;
-  for (int i = 0; i < 100 && flood->status == 0; i++) {
-    flood->status = slc_publisher_send(flood->publisher, "x", 1, NULL);
-    if (flood->status == SLC_WOULD_BLOCK) flood->status = slc_publisher_wait(flood->publisher, SLC_WAIT_FOREVER);
-  }
-  return NULL;
-}
-
 /* As many are held as the budget allows, in each round others: slots that were held come back one by one, and until
  * they are found only the log has some. */
 static void test_keep_last_under_load(void **state) {
@@ -429,7 +467,8 @@ static void test_keep_last_under_load(void **state) {
   options.max_holds = HELD;
   slc_subscriber *holder = subscriber_open(client, &options), *looker = subscriber_open(client, NULL);
   struct flood floods[PUBLISHERS]; /* with what is left, so little that every slot is promised */
-  for (int i = 0; i < PUBLISHERS; i++) floods[i] = (struct flood){.publisher = publisher_open(client, &shape)};
+  for (int i = 0; i < PUBLISHERS; i++)
+    floods[i] = (struct flood){.publisher = publisher_open(client, &shape), .messages = 100};
   for (int round = 0; round < ROUNDS; round++) {
     slc_message held[HELD], newest, found;
     size_t count = 0;
@@ -565,6 +604,7 @@ int main(void) {
       BROKER_TEST(test_find_by_time),
       BROKER_TEST(test_weak_references),
       BROKER_TEST(test_drops_are_exact),
+      BROKER_TEST(test_drops_are_exact_under_load),
       BROKER_TEST(test_drops_before_the_first_take),
       BROKER_TEST(test_drops_and_take_newest),
       BROKER_TEST(test_keep_last),

@@ -204,6 +204,7 @@ static void test_a_handle_for_several_threads(void **state) {
   (void)state;
   shared_run(0);
   shared_run(SLC_SPIN_NEVER);
+  shared_run(SLC_SPIN_FOREVER);
 }
 
 /* A thread that waits on a shared handle must not keep the other from using it: nobody else would end the waiting. */
