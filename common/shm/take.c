@@ -396,9 +396,23 @@ void slc__sub_reject(struct slc__sub *sub, const struct slc__taken *taken) {
 
 /* ---- waiting ---- */
 
+/* Whether the next message, seen in `word`, is one that the channel began with, and hidden: no later one can be.
+ * Without a hold: what was read is of that message when its log word is still the same afterwards (as in find.c). */
+static bool is_hidden_beginning(const struct slc__sub *sub, uint64_t word) {
+  uint32_t slot = slc__log_slot(word);
+  if (sub->next != 0 || sub->hidden_flags == 0 || slot >= sub->control.geometry.slots) return false;
+  const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, slot);
+  uint32_t flags = atomic_load_explicit(&prefix->flags, memory_order_relaxed);
+  atomic_thread_fence(memory_order_acquire);
+  return (flags & sub->hidden_flags) != 0 && slc__sub_log_word(sub, 0, memory_order_relaxed) == word;
+}
+
 bool slc__sub_ready(const struct slc__sub *sub) {
-  uint64_t word = slc__sub_log_word(sub, sub->next, memory_order_seq_cst);
-  return slc__presence(&sub->control, word, sub->next) != SLC__ABSENT;
+  uint64_t n = sub->next, word = slc__sub_log_word(sub, n, memory_order_seq_cst);
+  enum slc__presence presence = slc__presence(&sub->control, word, n);
+  if (presence == SLC__PRESENT && is_hidden_beginning(sub, word))
+    presence = slc__presence(&sub->control, slc__sub_log_word(sub, 1, memory_order_seq_cst), 1);
+  return presence != SLC__ABSENT;
 }
 
 /* The payload's line is asked for as soon as the announcement is seen, before the hold is stored: measured, 64-byte

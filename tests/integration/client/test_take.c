@@ -2,6 +2,7 @@
  * who come late, and what a channel begins with. */
 #include "common.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -529,6 +530,11 @@ static void test_keep_last_refusals(void **state) {
 
 /* ---- what a channel begins with ---- */
 
+static bool is_readable(int fd) {
+  struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+  return poll(&poll_fd, 1, 0) == 1;
+}
+
 static void test_activation(void **state) {
   (void)state;
   slc_client *client = client_open();
@@ -544,14 +550,23 @@ static void test_activation(void **state) {
   options.show_activation = 1;
   slc_subscriber *shown = subscriber_open(client, &options);
   slc_message message;
-  check_status(slc_subscriber_wait(plain, 0), SLC_OK); /* something is there, though not for this one */
+  int plain_fd = -1, shown_fd = -1;
+  check_ok(slc_subscriber_fd(plain, &plain_fd));
+  check_ok(slc_subscriber_fd(shown, &shown_fd));
+  assert_true(is_readable(shown_fd));
+  assert_false(is_readable(plain_fd)); /* something is there, but not for this one */
+  check_ok(slc_subscriber_wait(shown, 0));
+  check_status(slc_subscriber_wait(plain, 0), SLC_TIMED_OUT);
   check_status(slc_subscriber_take(plain, &message), SLC_EMPTY);
   check_ok(slc_subscriber_take(shown, &message));
   assert_int_equal(message.ordinal, 1);
   assert_int_equal(message.flags, SLC_MESSAGE_ACTIVATION);
   check_ok(slc_subscriber_release(shown, &message));
   check_status(slc_subscriber_take(shown, &message), SLC_EMPTY);
+  check_status(slc_subscriber_wait(plain, 1), SLC_TIMED_OUT);
   send_pattern(publisher, 2, SIZE);
+  assert_true(is_readable(plain_fd));
+  check_ok(slc_subscriber_wait(plain, 0));
   check_ok(slc_subscriber_take(plain, &message));
   check_pattern(&message, 2, SIZE);
   assert_int_equal(message.flags, 0);
