@@ -249,6 +249,36 @@ static void test_history_is_kept_without_subscribers(void **state) {
   slc_client_close(client);
 }
 
+/* Who takes and never releases holds on to what it has, and nobody else notices. */
+static void test_stuck_reader_is_in_nobodys_way(void **state) {
+  (void)state;
+  enum { HELD = 100, ROUNDS = 200 };
+  slc_client *client = client_open();
+  slc_subscriber_options many = SLC_SUBSCRIBER_OPTIONS_INIT;
+  slc_subscriber *stuck = NULL, *events = events_open(client, SLC_START_NEWEST);
+  slc_message held[HELD];
+  many.max_holds = HELD;
+  check_ok(slc_subscriber_open(client, SLC_EVENTS_CHANNEL, &many, &stuck));
+  for (int i = 0; i < ROUNDS; i++) { /* four events each: more than there are slots, in the end */
+    slc_publisher_close(publisher_open(client, NULL));
+    for (int k = 4 * i; k < 4 * (i + 1) && k < HELD; k++) check_ok(slc_subscriber_take(stuck, &held[k]));
+    expect(events, SLC_EVENT_CHANNEL_CREATED);
+    expect(events, SLC_EVENT_PUBLISHER_JOINED);
+    expect(events, SLC_EVENT_PUBLISHER_LEFT);
+    expect(events, SLC_EVENT_CHANNEL_REMOVED);
+  }
+  assert_int_equal(subscriber_stats(events).dropped, 0);
+  for (int k = 0; k < HELD; k++) {
+    static const uint32_t kinds[] = {SLC_EVENT_CHANNEL_CREATED, SLC_EVENT_PUBLISHER_JOINED, SLC_EVENT_PUBLISHER_LEFT,
+                                     SLC_EVENT_CHANNEL_REMOVED};
+    slc_event event = {.size = sizeof event};
+    assert_int_equal(held[k].ordinal, (uint64_t)k + 1);
+    check_ok(slc_event_read(&held[k], &event));
+    assert_int_equal(event.kind, kinds[k % 4]);
+  }
+  slc_client_close(client);
+}
+
 static void test_only_the_broker_publishes(void **state) {
   (void)state;
   slc_client *client = client_open();
@@ -350,6 +380,7 @@ int main(void) {
       BROKER_TEST(test_overrun_is_told),
       BROKER_TEST(test_long_hold_is_told),
       BROKER_TEST(test_history_is_kept_without_subscribers),
+      BROKER_TEST(test_stuck_reader_is_in_nobodys_way),
       BROKER_TEST(test_only_the_broker_publishes),
       BROKER_TEST(test_events_wake),
       BROKER_TEST(test_orderly_end_is_seen),
