@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -125,6 +126,68 @@ static void test_remove_with_users(void **state) {
   assert_true(look(client, NULL));
   slc_subscriber_close(subscriber);
   assert_false(look(client, NULL));
+  slc_client_close(client);
+}
+
+/* ---- whose it is ---- */
+
+enum { OTHER_UID = 65534 };
+
+/* In a process of another uid: what removing gives it. */
+static int remove_as_other(int force) {
+  pid_t pid = fork();
+  assert_true(pid >= 0);
+  if (pid == 0) {
+    slc_client *client;
+    if (setresgid(OTHER_UID, OTHER_UID, OTHER_UID) != 0 || setresuid(OTHER_UID, OTHER_UID, OTHER_UID) != 0) _exit(1);
+    if (slc_client_open(NULL, &client) != 0) _exit(2);
+    _exit(-slc_channel_remove(client, CHANNEL, force));
+  }
+  int ended;
+  assert_int_equal(waitpid(pid, &ended, 0), pid);
+  assert_true(WIFEXITED(ended));
+  return -WEXITSTATUS(ended);
+}
+
+/* Needs root, to be somebody else, and a backend that serves others. */
+static void test_others_do_not_remove(void **state) {
+  const struct test_broker *broker = *state;
+  if (geteuid() != 0 || strcmp(test_backend(), "memfd") != 0) skip();
+  assert_int_equal(chmod(broker->directory, 0711), 0);
+  assert_int_equal(chmod(broker->socket, 0666), 0);
+  slc_client *client = client_open();
+  check_ok(slc_channel_create(client, CHANNEL, NULL));
+  assert_int_equal(remove_as_other(0), SLC_DENIED);
+  assert_int_equal(remove_as_other(1), SLC_DENIED);
+  assert_true(look(client, NULL));
+  check_ok(slc_channel_remove(client, CHANNEL, 0));
+  slc_client_close(client);
+}
+
+/* ---- types ---- */
+
+static void test_type_is_agreed_whoever_comes_first(void **state) {
+  (void)state;
+  slc_client *client = client_open();
+  slc_subscriber_options reads = SLC_SUBSCRIBER_OPTIONS_INIT;
+  slc_publisher_options writes = SLC_PUBLISHER_OPTIONS_INIT;
+  slc_channel_options made = SLC_CHANNEL_OPTIONS_INIT;
+  slc_publisher *none;
+  reads.type = "point/1";
+  slc_subscriber *subscriber = subscriber_open(client, &reads);
+  writes.type = "point/2";
+  check_status(slc_publisher_open(client, CHANNEL, &writes, &none), SLC_INCOMPATIBLE);
+  check_sentence("\"point/1\", not \"point/2\"");
+  made.type = "point/2";
+  check_status(slc_channel_create(client, CHANNEL, &made), SLC_INCOMPATIBLE);
+  writes.type = NULL; /* any */
+  slc_publisher_close(publisher_open(client, &writes));
+  writes.type = "point/1";
+  slc_publisher_close(publisher_open(client, &writes));
+  slc_subscriber_close(subscriber);
+  check_ok(slc_channel_create(client, CHANNEL, &made)); /* with its last user the type went, too */
+  check_status(slc_subscriber_open(client, CHANNEL, &reads, &subscriber), SLC_INCOMPATIBLE);
+  check_ok(slc_channel_remove(client, CHANNEL, 0));
   slc_client_close(client);
 }
 
@@ -345,6 +408,8 @@ int main(void) {
       BROKER_TEST(test_create_again),
       BROKER_TEST(test_create_shapes_it_for_who_waits),
       BROKER_TEST(test_remove_with_users),
+      BROKER_TEST(test_others_do_not_remove),
+      BROKER_TEST(test_type_is_agreed_whoever_comes_first),
       BROKER_TEST(test_lingering_channel_keeps_messages),
       BROKER_TEST(test_lingering_ends),
       BROKER_TEST(test_lingering_begins_with_a_death),
