@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,6 +102,25 @@ static int child_calls(slc_client *client, slc_publisher *publisher, slc_subscri
   return 0;
 }
 
+/* The same of what is not in that one. */
+static int child_calls_more(slc_publisher *publisher, slc_subscriber *subscriber, slc_waitset *set) {
+  slc_retired retired = {.ordinal = 1};
+  slc_loan loan;
+  slc_waitset_event event;
+  size_t count;
+  int fd;
+  if (slc_publisher_retired(publisher, &retired, 1, &count) != SLC_FORKED) return 40;
+  if (slc_publisher_loan_slot(publisher, &retired, 1, &loan) != SLC_FORKED) return 41;
+  if (slc_publisher_fd(publisher, &fd) != SLC_FORKED) return 42;
+  if (slc_waitset_add_subscriber(set, subscriber, NULL) != SLC_FORKED) return 43;
+  if (slc_waitset_remove_subscriber(set, subscriber) != SLC_FORKED) return 44;
+  if (slc_waitset_add_fd(set, STDIN_FILENO, POLLIN, NULL) != SLC_FORKED) return 45;
+  if (slc_waitset_remove_fd(set, STDIN_FILENO) != SLC_FORKED) return 46;
+  if (slc_waitset_wait(set, 0, &event, 1, &count) != SLC_FORKED) return 47;
+  if (slc_waitset_fd(set, &fd) != SLC_FORKED) return 48;
+  return 0;
+}
+
 /* A client of its own works in the child, and the parent's handles still don't. */
 static int child_own_client(slc_publisher *inherited) {
   slc_client *client;
@@ -123,12 +143,17 @@ static void test_fork_guard(void **state) {
   slc_subscriber *subscriber = subscriber_open(client, NULL);
   send_pattern(publisher, 1, 40);
   slc_loan loan;
+  slc_waitset *set = NULL;
   check_ok(slc_publisher_loan(publisher, 40, &loan));
+  check_ok(slc_waitset_new(&set));
+  check_ok(slc_waitset_add_subscriber(set, subscriber, NULL));
   pid_t child = fork();
   assert_true(child >= 0);
   if (child == 0) {
     int failed = child_calls(client, publisher, subscriber, &loan);
+    if (failed == 0) failed = child_calls_more(publisher, subscriber, set);
     if (failed == 0) failed = child_own_client(publisher);
+    slc_waitset_free(set);
     slc_subscriber_close(subscriber); /* of the inherited: frees memory, and nothing else */
     slc_client_close(client);
     _exit(failed);
@@ -137,7 +162,12 @@ static void test_fork_guard(void **state) {
   assert_int_equal(waitpid(child, &status, 0), child);
   assert_true(WIFEXITED(status));
   assert_int_equal(WEXITSTATUS(status), 0);
+  slc_waitset_event event;
+  size_t count = 0;
   check_ok(slc_publisher_publish(publisher, &loan, 1, NULL)); /* the child has disturbed nothing */
+  check_ok(slc_waitset_wait(set, SLC_WAIT_FOREVER, &event, 1, &count));
+  assert_ptr_equal(event.subscriber, subscriber);
+  slc_waitset_free(set);
   take_pattern(subscriber, 1, 40);
   slc_message message;
   check_ok(slc_subscriber_take(subscriber, &message));
