@@ -47,12 +47,13 @@ void slc__doorbell_close(struct slc__doorbell *doorbell) {
   slc__fd_close(&doorbell->ring_fd);
 }
 
-void slc__doorbell_rearm(struct slc__doorbell *doorbell, struct slc__pub *pub) {
+bool slc__doorbell_rearm(struct slc__doorbell *doorbell, struct slc__pub *pub) {
   uint8_t rung[8];
   uint32_t wants = (pub->retire != NULL ? SLC__WANTS_EVICTED : 0) | (doorbell->is_blocked ? SLC__WANTS_SLOT : 0);
   while (recv(doorbell->fd, rung, sizeof rung, MSG_DONTWAIT) > 0) {
   }
   slc__pub_arm(pub, wants);
-  bool found = pub->retire != NULL && slc__retire_look(pub);
-  if (found || (doorbell->is_blocked && slc__pub_ready(pub))) ring_self(doorbell);
+  bool found = (pub->retire != NULL && slc__retire_look(pub)) || (doorbell->is_blocked && slc__pub_ready(pub));
+  if (found) ring_self(doorbell);
+  return !found;
 }

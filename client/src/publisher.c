@@ -641,6 +641,23 @@ int slc_publisher_fd(slc_publisher *publisher, int *ret_fd) {
   return end(publisher, status);
 }
 
+/* Without retirement there is always something: a loan, or the end of what refuses it. */
+static bool has_something(slc_publisher *publisher) {
+  struct slc__pub *pub = &publisher->pub;
+  if (pub->retire == NULL) {
+    publisher->doorbell.is_blocked = !slc__pub_ready(pub);
+    return !publisher->doorbell.is_blocked;
+  }
+  return slc__retire_look(pub) || (publisher->doorbell.is_blocked && slc__pub_ready(pub));
+}
+
+bool slc__publisher_look(slc_publisher *publisher) {
+  if (begin(publisher) != 0) return true; /* what it says is for its caller to hear */
+  bool ready = has_something(publisher) || !slc__doorbell_rearm(&publisher->doorbell, &publisher->pub);
+  end(publisher, 0);
+  return ready;
+}
+
 /* ---- waiting, statistics ---------------------------------------------------------------------------------------- */
 
 static int wait_alone(slc_publisher *publisher, int64_t until) {

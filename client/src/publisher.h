@@ -1,6 +1,8 @@
-/* What the connection needs of publishers. */
+/* What the connection and wait-sets need of publishers. */
 #ifndef SLC__CLIENT_PUBLISHER_H
 #define SLC__CLIENT_PUBLISHER_H
+
+#include <stdbool.h>
 
 #include "connection.h"
 
@@ -10,5 +12,8 @@ struct slc__watcher_sets;
 int slc__publisher_pushed(slc_client *client, struct slc__received *received);
 /* Where the doorbells pushed to this publisher go; NULL: it is none of ours.  The lock is held. */
 struct slc__watcher_sets *slc__publisher_watchers(slc_client *client, uint64_t user);
+/* For a wait-set: whether there is something to do for one that has a readiness descriptor; when not, that is not
+ * readable until there may be.  Takes the handle's turn. */
+bool slc__publisher_look(slc_publisher *publisher);
 
 #endif

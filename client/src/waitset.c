@@ -7,7 +7,7 @@
  * Sleeps have slices, as those of a subscriber alone: when the broker has gone, nobody rings for a publisher that died
  * between publishing and ringing, so every subscriber is looked at.
  *
- * Threads: one at a time per set, which then is the thread of its subscribers, too. */
+ * Threads: one at a time per set, which then is the thread of its subscribers and publishers, too. */
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "guard.h"
+#include "publisher.h"
 #include "slotcast/slotcast.h"
 #include "subscriber.h"
 
@@ -31,8 +32,9 @@ _Static_assert(POLLRDHUP == EPOLLRDHUP && POLLERR == EPOLLERR && POLLHUP == EPOL
 
 struct entry {
   struct entry *next;
-  slc_subscriber *subscriber; /* NULL: a descriptor */
-  int fd;
+  slc_subscriber *subscriber; /* both NULL: a descriptor of the caller's */
+  slc_publisher *publisher;
+  int fd; /* that is polled */
   void *user_data;
 };
 
@@ -40,7 +42,7 @@ struct slc_waitset {
   struct slc__guard guard;
   int epoll_fd;
   struct entry *entries;
-  int64_t visit_at; /* when all subscribers are looked at next; callers may wait less than a slice each time */
+  int64_t visit_at; /* when all handles are looked at next; callers may wait less than a slice each time */
 };
 
 int slc_waitset_new(slc_waitset **ret_set) {
@@ -74,16 +76,24 @@ void slc_waitset_free(slc_waitset *set) {
 
 /* ---- entries ---------------------------------------------------------------------------------------------------- */
 
+static bool is_handle(const struct entry *entry) {
+  return entry->subscriber != NULL || entry->publisher != NULL;
+}
+
+static bool is_same(const struct entry *entry, const struct entry *wanted) {
+  return entry->subscriber == wanted->subscriber && entry->publisher == wanted->publisher &&
+         (is_handle(wanted) || entry->fd == wanted->fd);
+}
+
 /* Where the entry hangs; what it points to is NULL when there is none. */
-static struct entry **entry_find(slc_waitset *set, const slc_subscriber *subscriber, int fd) {
+static struct entry **entry_find(slc_waitset *set, const struct entry *wanted) {
   struct entry **at = &set->entries;
-  while (*at != NULL && ((*at)->subscriber != subscriber || (subscriber == NULL && (*at)->fd != fd))) at = &(*at)->next;
+  while (*at != NULL && !is_same(*at, wanted)) at = &(*at)->next;
   return at;
 }
 
 static int entry_add(slc_waitset *set, const struct entry *wanted, uint32_t events) {
-  if (*entry_find(set, wanted->subscriber, wanted->fd) != NULL)
-    return slc__fail(SLC_INVALID, "the wait-set has this entry already");
+  if (*entry_find(set, wanted) != NULL) return slc__fail(SLC_INVALID, "the wait-set has this entry already");
   struct entry *entry = malloc(sizeof *entry);
   if (entry == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for an entry of a wait-set");
   *entry = *wanted;
@@ -100,8 +110,9 @@ static int entry_add(slc_waitset *set, const struct entry *wanted, uint32_t even
   return 0;
 }
 
-static int entry_remove(slc_waitset *set, const slc_subscriber *subscriber, int fd) {
-  struct entry **at = entry_find(set, subscriber, fd), *entry = *at;
+static int entry_remove(slc_waitset *set, const struct entry *wanted) {
+  if (slc__guard_forked(&set->guard)) return slc__guard_fail();
+  struct entry **at = entry_find(set, wanted), *entry = *at;
   if (entry == NULL) return slc__fail(SLC_NOT_FOUND, "the wait-set has no such entry");
   epoll_ctl(set->epoll_fd, EPOLL_CTL_DEL, entry->fd, NULL); /* fails when it has been closed: then it is out already */
   *at = entry->next;
@@ -117,7 +128,18 @@ int slc_waitset_add_subscriber(slc_waitset *set, slc_subscriber *subscriber, voi
 }
 
 int slc_waitset_remove_subscriber(slc_waitset *set, slc_subscriber *subscriber) {
-  return slc__guard_forked(&set->guard) ? slc__guard_fail() : entry_remove(set, subscriber, -1);
+  return entry_remove(set, &(struct entry){.subscriber = subscriber});
+}
+
+int slc_waitset_add_publisher(slc_waitset *set, slc_publisher *publisher, void *user_data) {
+  if (slc__guard_forked(&set->guard)) return slc__guard_fail();
+  struct entry entry = {.publisher = publisher, .user_data = user_data};
+  int status = slc_publisher_fd(publisher, &entry.fd);
+  return status == 0 ? entry_add(set, &entry, EPOLLIN) : status;
+}
+
+int slc_waitset_remove_publisher(slc_waitset *set, slc_publisher *publisher) {
+  return entry_remove(set, &(struct entry){.publisher = publisher});
 }
 
 int slc_waitset_add_fd(slc_waitset *set, int fd, uint32_t events, void *user_data) {
@@ -129,16 +151,22 @@ int slc_waitset_add_fd(slc_waitset *set, int fd, uint32_t events, void *user_dat
 }
 
 int slc_waitset_remove_fd(slc_waitset *set, int fd) {
-  return slc__guard_forked(&set->guard) ? slc__guard_fail() : entry_remove(set, NULL, fd);
+  return entry_remove(set, &(struct entry){.fd = fd});
 }
 
 /* ---- waiting ---------------------------------------------------------------------------------------------------- */
+
+/* A handle's own word on whether it is ready. */
+static bool look(const struct entry *entry) {
+  return entry->subscriber != NULL ? slc__subscriber_look(entry->subscriber) : slc__publisher_look(entry->publisher);
+}
 
 static void report(const struct entry *entry, uint32_t events, slc_waitset_event *ret_event) {
   *ret_event = (slc_waitset_event){
       .user_data = entry->user_data,
       .subscriber = entry->subscriber,
-      .fd = entry->subscriber != NULL ? -1 : entry->fd,
+      .publisher = entry->publisher,
+      .fd = is_handle(entry) ? -1 : entry->fd,
       .events = events,
   };
 }
@@ -153,21 +181,21 @@ static int collect(const slc_waitset *set, slc_waitset_event *ret_events, size_t
   int ready = 0;
   for (int i = 0; i < count; i++) {
     const struct entry *entry = found[i].data.ptr;
-    if (entry->subscriber != NULL && !slc__subscriber_look(entry->subscriber)) continue;
+    if (is_handle(entry) && !look(entry)) continue;
     report(entry, found[i].events, &ret_events[ready++]);
   }
   return ready;
 }
 
-/* Looks at every subscriber, rung for or not. */
+/* Looks at every subscriber and publisher, rung for or not. */
 static int visit_all(slc_waitset *set, slc_waitset_event *ret_events, size_t max) {
   int ready = 0;
   int64_t next = SLICE_NS;
   for (const struct entry *entry = set->entries; entry != NULL && (size_t)ready < max; entry = entry->next) {
-    if (entry->subscriber == NULL) continue;
-    int64_t slice = slc__subscriber_visit(entry->subscriber);
+    if (!is_handle(entry)) continue;
+    int64_t slice = entry->subscriber != NULL ? slc__subscriber_visit(entry->subscriber) : SLICE_NS;
     if (slice < next) next = slice;
-    if (slc__subscriber_look(entry->subscriber)) report(entry, POLLIN, &ret_events[ready++]);
+    if (look(entry)) report(entry, POLLIN, &ret_events[ready++]);
   }
   set->visit_at = slc__deadline_after(next);
   return ready;

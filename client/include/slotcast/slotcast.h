@@ -388,16 +388,17 @@ SLC_EXPORT int slc_channel_remove(slc_client *client, const char *channel, int f
 
 /* ---- wait-set: many at once -------------------------------------------------------------------------------------- */
 
-/* Waits for any of many subscribers, of one or several clients, and other descriptors.  Level-triggered: what is ready
- * is reported as long as it is.  A wait-set belongs to one thread at a time, which waiting makes the thread of its
- * subscribers, too. */
+/* Waits for any of many subscribers and publishers, of one or several clients, and other descriptors.  Level-triggered:
+ * what is ready is reported as long as it is.  A wait-set belongs to one thread at a time, which waiting makes the
+ * thread of its subscribers and publishers, too. */
 typedef struct slc_waitset slc_waitset;
 
 typedef struct slc_waitset_event {
   void *user_data;            /* as given when it was added */
-  slc_subscriber *subscriber; /* NULL: a descriptor */
-  int fd;                     /* -1: a subscriber */
-  uint32_t events;            /* of a descriptor: POLLIN, POLLOUT, POLLERR, POLLHUP ..; of a subscriber: POLLIN */
+  slc_subscriber *subscriber; /* both NULL: a descriptor */
+  slc_publisher *publisher;
+  int fd;          /* -1: a subscriber or a publisher */
+  uint32_t events; /* of a descriptor: POLLIN, POLLOUT, POLLERR, POLLHUP ..; else POLLIN */
 } slc_waitset_event;
 
 /* SLC_NO_DESCRIPTORS, SLC_NO_MEMORY, SLC_INVALID, SLC_SYSTEM.  The wait-set is the caller's.  Any thread. */
@@ -410,6 +411,12 @@ SLC_EXPORT void slc_waitset_free(slc_waitset *set);
 SLC_EXPORT int slc_waitset_add_subscriber(slc_waitset *set, slc_subscriber *subscriber, void *user_data);
 /* SLC_NOT_FOUND, SLC_FORKED. */
 SLC_EXPORT int slc_waitset_remove_subscriber(slc_waitset *set, slc_subscriber *subscriber);
+/* Waits for this publisher, too: it is ready when a loan would not give SLC_WOULD_BLOCK; with `retirement` when there
+ * is a retired message to be told, or when a loan would succeed that was refused before.  Remove it before it is
+ * closed. SLC_INVALID (is there already), the statuses of slc_publisher_fd. */
+SLC_EXPORT int slc_waitset_add_publisher(slc_waitset *set, slc_publisher *publisher, void *user_data);
+/* SLC_NOT_FOUND, SLC_FORKED. */
+SLC_EXPORT int slc_waitset_remove_publisher(slc_waitset *set, slc_publisher *publisher);
 /* Waits for a descriptor of the caller's, too, for `events` of poll(2): POLLIN, POLLPRI, POLLOUT, POLLRDHUP; POLLERR
  * and POLLHUP always.  Remove it before it is closed.  SLC_INVALID (is there already, is not open, cannot be waited
  * for), SLC_NO_MEMORY, SLC_LIMIT, SLC_FORKED, SLC_SYSTEM. */

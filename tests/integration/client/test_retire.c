@@ -674,6 +674,82 @@ static void test_needs_a_subscriber(void **state) {
   slc_client_close(client);
 }
 
+/* ---- in a wait-set ---- */
+
+static slc_waitset_event set_next(slc_waitset *set) {
+  slc_waitset_event event;
+  size_t count = 0;
+  check_ok(slc_waitset_wait(set, SLC_WAIT_FOREVER, &event, 1, &count));
+  assert_int_equal(count, 1);
+  return event;
+}
+
+static void check_nothing(slc_waitset *set) {
+  slc_waitset_event event;
+  size_t count;
+  check_status(slc_waitset_wait(set, 0, &event, 1, &count), SLC_TIMED_OUT);
+}
+
+static void test_in_a_wait_set(void **state) {
+  (void)state;
+  slc_client *client = client_open();
+  slc_publisher *publisher = retiring_open(client, 16, true);
+  slc_subscriber_options options = SLC_SUBSCRIBER_OPTIONS_INIT;
+  options.reliable = 1;
+  slc_subscriber *subscriber = subscriber_open(client, &options);
+  slc_waitset *set;
+  int tag;
+  struct told told = {0};
+  check_ok(slc_waitset_new(&set));
+  check_ok(slc_waitset_add_publisher(set, publisher, &tag));
+  check_status(slc_waitset_add_publisher(set, publisher, &tag), SLC_INVALID);
+  check_nothing(set);
+  send_pattern(publisher, 1, SIZE);
+  check_nothing(set);
+  take_pattern(subscriber, 1, SIZE);
+  for (int i = 0; i < 2; i++) { /* as long as it is ready */
+    slc_waitset_event event = set_next(set);
+    assert_ptr_equal(event.publisher, publisher);
+    assert_ptr_equal(event.user_data, &tag);
+    assert_null(event.subscriber);
+    assert_int_equal(event.fd, -1);
+    assert_int_equal(event.events, POLLIN);
+  }
+  assert_int_equal(collect(publisher, &told), 1);
+  check_nothing(set);
+  uint64_t sent = 0;
+  while (slc_publisher_send(publisher, &sent, sizeof sent, NULL) == 0) sent++;
+  check_nothing(set);
+  slc_message message;
+  check_ok(slc_subscriber_take(subscriber, &message));
+  check_ok(slc_subscriber_release(subscriber, &message));
+  assert_ptr_equal(set_next(set).publisher, publisher);
+  check_ok(slc_waitset_remove_publisher(set, publisher));
+  check_status(slc_waitset_remove_publisher(set, publisher), SLC_NOT_FOUND);
+  check_nothing(set);
+  slc_waitset_free(set);
+  slc_client_close(client);
+}
+
+/* Without retirement it is about loans. */
+static void test_loans_in_a_wait_set(void **state) {
+  (void)state;
+  slc_client *client = client_open();
+  slc_publisher_options options = SLC_PUBLISHER_OPTIONS_INIT;
+  options.reliable = options.needs_subscriber = 1;
+  slc_publisher *publisher = publisher_open(client, &options);
+  slc_waitset *set;
+  check_ok(slc_waitset_new(&set));
+  check_ok(slc_waitset_add_publisher(set, publisher, NULL));
+  check_nothing(set); /* nobody subscribes */
+  slc_subscriber *subscriber = subscriber_open(client, NULL);
+  assert_ptr_equal(set_next(set).publisher, publisher);
+  slc_subscriber_close(subscriber);
+  check_nothing(set);
+  slc_waitset_free(set);
+  slc_client_close(client);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       BROKER_TEST(test_retired_needs_the_option),
@@ -690,6 +766,8 @@ int main(void) {
       BROKER_TEST(test_the_very_slot),
       BROKER_TEST(test_time_outs),
       BROKER_TEST(test_needs_a_subscriber),
+      BROKER_TEST(test_in_a_wait_set),
+      BROKER_TEST(test_loans_in_a_wait_set),
   };
   return cmocka_run_group_tests_name("client_retire", tests, NULL, NULL);
 }
