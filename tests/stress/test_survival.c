@@ -24,7 +24,8 @@
 enum {
   PUBLISHERS = 2,
   SUBSCRIBERS = 4,
-  YOUNG_PUBLISHER = PUBLISHERS + SUBSCRIBERS, /* the new broker's clients */
+  OLD = PUBLISHERS + SUBSCRIBERS,
+  YOUNG_PUBLISHER = OLD, /* the new broker's clients */
   YOUNG_SUBSCRIBER,
   SLOTS = 256,
   SLOT_SIZE = 64,
@@ -39,7 +40,7 @@ enum {
 enum phase { WITH_BROKER, WITHOUT_BROKER, BESIDE_THE_NEW };
 
 struct shared {
-  _Atomic uint32_t opened;  /* subscribers */
+  _Atomic uint32_t opened;  /* subscribers, then publishers, then the young subscriber */
   _Atomic uint32_t phase;   /* enum phase; nobody stops for it */
   _Atomic uint32_t arrived; /* publishers that have sent what is due before the broker's death, then without */
   _Atomic uint32_t ending;  /* publishers that have one more message to send, */
@@ -118,6 +119,8 @@ static void publish(uint32_t number) {
   struct traffic_writer writer = {.life = number, .slot_size = SLOT_SIZE};
   slc_client *client = connect_client();
   writer.publisher = open_publisher(client);
+  atomic_fetch_add(&shared->opened, 1);
+  while (atomic_load(&shared->opened) < OLD) sched_yield(); /* nobody may be through before the other has come */
   send_many(&writer, BEFORE);
   send_until(&writer, WITHOUT_BROKER);
   check_alone(client);
@@ -212,7 +215,7 @@ static void begin(void) {
 
 static void begin_young(void) {
   crew_start(&crew, YOUNG_SUBSCRIBER, subscribe_young);
-  await(&shared->opened, SUBSCRIBERS + 1);
+  await(&shared->opened, OLD + 1);
   crew_start(&crew, YOUNG_PUBLISHER, publish_young);
 }
 
