@@ -24,6 +24,7 @@
 #include "turn.h"
 #include "watchers.h"
 
+#define REFUSALS_PER_LOOK 256                 /* loans refused between two looks at the connection */
 #define WAIT_SLICE_NS (50 * INT64_C(1000000)) /* between two looks at what the broker pushed */
 #define TURN_SLICE_NS INT64_C(200000)         /* between two looks of one of several threads that use the handle */
 #define OPEN_SLICE_NS (10 * INT64_C(1000000)) /* between two looks for the rest of a membership */
@@ -56,6 +57,7 @@ struct slc_publisher {
   void *callback_ctx;
   int64_t spin_ns;
   struct slc__doorbell doorbell;
+  uint64_t refusals; /* loans that found no slot */
 
   struct slc__control control;
   struct slc__buffers buffers;
@@ -397,12 +399,25 @@ static int later_enter(slc_publisher *publisher, size_t size, struct slc__genera
   return slc__growth_enter(&publisher->growth, size, ret_later);
 }
 
+/* Without a broker nobody else says who died: reliable subscribers that did are not waited for. */
+static void look_for_the_dead(slc_publisher *publisher) {
+  slc__connection_visit(publisher->client);
+  if (atomic_load_explicit(&publisher->client->gone, memory_order_relaxed))
+    slc__members_forget_dead(&publisher->members);
+}
+
+/* For callers who try again and again instead of waiting. */
+static void count_refusal(slc_publisher *publisher) {
+  if (++publisher->refusals % REFUSALS_PER_LOOK == 0) look_for_the_dead(publisher);
+}
+
 /* Any slot, or the one of a message. */
 static int slot_loan(slc_publisher *publisher, const struct slc__retired *wanted, uint32_t *ret_slot) {
   int status = wanted == NULL ? slc__pub_loan(&publisher->pub, ret_slot) : slc__pub_loan_slot(&publisher->pub, wanted);
   if (status == 0 && wanted != NULL) *ret_slot = wanted->slot;
   publisher->doorbell.is_blocked = status == SLC_WOULD_BLOCK;
   if (__builtin_expect(status == 0, 1)) return 0;
+  if (status == SLC_WOULD_BLOCK) count_refusal(publisher);
   if (status == SLC_WOULD_BLOCK && publisher->doorbell.fd >= 0)
     slc__doorbell_rearm(&publisher->doorbell, &publisher->pub);
   return status;
@@ -691,7 +706,9 @@ int slc_publisher_wait(slc_publisher *publisher, int64_t timeout_ns) {
     int status = publisher->turn.is_shared ? wait_in_turns(publisher, until) : wait_alone(publisher, until);
     if (status != SLC_TIMED_OUT) return log_status(status);
     if (until == deadline) return SLC_TIMED_OUT;
-    slc__connection_visit(publisher->client);
+    slc__turn_begin(&publisher->turn);
+    look_for_the_dead(publisher);
+    slc__turn_end(&publisher->turn);
   }
 }
 

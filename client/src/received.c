@@ -22,6 +22,8 @@ static const char *kind_name(Slotcast__DescriptorKind kind) {
     return "doorbell";
   case SLOTCAST__DESCRIPTOR_KIND__PAYLOADS:
     return "later generation of buffers";
+  case SLOTCAST__DESCRIPTOR_KIND__PROCESS:
+    return "pidfd";
   default:
     return "unknown";
   }
@@ -64,6 +66,10 @@ static const Slotcast__Descriptor *entry_next(struct slc__received *received, Sl
 
 int slc__received_doorbell(struct slc__received *received, int *ret_fd) {
   return entry_next(received, SLOTCAST__DESCRIPTOR_KIND__DOORBELL, ret_fd) != NULL ? 0 : SLC_PROTOCOL;
+}
+
+int slc__received_process(struct slc__received *received, int *ret_fd) {
+  return entry_next(received, SLOTCAST__DESCRIPTOR_KIND__PROCESS, ret_fd) != NULL ? 0 : SLC_PROTOCOL;
 }
 
 int slc__received_map(struct slc__received *received, enum slc__object_kind kind, enum slc__access access,

@@ -27,6 +27,8 @@ struct slc__received {
 
 /* The next descriptor, which the manifest must call a doorbell.  It is the caller's. */
 int slc__received_doorbell(struct slc__received *received, int *ret_fd);
+/* The same for the pidfd of a process. */
+int slc__received_process(struct slc__received *received, int *ret_fd);
 /* Maps the next descriptor, which the manifest must call an object of that kind, access and size (0: what the manifest
  * says), and closes it.  The mapping is the caller's.  SLC_PROTOCOL and the statuses of slc__object_map. */
 int slc__received_map(struct slc__received *received, enum slc__object_kind kind, enum slc__access access,

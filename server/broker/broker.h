@@ -108,6 +108,15 @@ struct generation {
   uint64_t end;  /* then: every message in it has a smaller ordinal */
 };
 
+/* A process with reliable subscribers of a channel. */
+struct lifeline {
+  LIST_ENTRY(lifeline) link; /* of the channel */
+  const struct process *process;
+  uint32_t id;       /* 1, 2, 3 .. per channel */
+  uint32_t users;    /* that subscribe reliably */
+  uint64_t named_in; /* the last snapshot that brought its pidfd */
+};
+
 struct channel {
   char *name;
   char *type;              /* "": any */
@@ -124,7 +133,8 @@ struct channel {
   uint64_t memory;     /* bytes of all objects */
   struct table **tables;
   uint32_t table_count;
-  uint32_t last_doorbell;
+  uint32_t last_doorbell, last_lifeline;
+  LIST_HEAD(, lifeline) lifelines;
   uint64_t watchers_number; /* of the set of publishers' doorbells; 0: there never was one */
   uint8_t *publisher_ids;   /* 1: in use; by id */
   uint32_t publishers, subscribers;
@@ -159,14 +169,15 @@ struct user {
   bool owes_watchers;     /* its socket was full */
   /* publisher */
   uint32_t publisher_id;
-  bool is_the_first;                    /* that its channel ever had */
-  uint32_t batch;                       /* free slots that it may keep in hand */
-  uint32_t tables_sent, doorbells_sent; /* it has those with ids up to these */
-  bool owes_membership;                 /* its socket was full */
+  bool is_the_first;                                    /* that its channel ever had */
+  uint32_t batch;                                       /* free slots that it may keep in hand */
+  uint32_t tables_sent, doorbells_sent, lifelines_sent; /* it has those with ids up to these */
+  bool owes_membership;                                 /* its socket was full */
   /* subscriber */
   uint32_t metadata_size; /* that it expects; 0: any */
   struct table *table;    /* NULL: not attached, the channel has no shape */
   uint32_t line;
+  struct lifeline *lifeline; /* NULL: not attached, or not reliable */
   bool owes_attachment;
   struct {
     bool is_known; /* it was looked at before */
@@ -362,6 +373,13 @@ int outgoing_add_read_only(struct outgoing *outgoing, Slotcast__DescriptorKind k
 int outgoing_send(struct outgoing *outgoing, struct client *client);
 /* The same without a queue: SLC__NET_AGAIN when the socket is full. */
 int outgoing_try_send(struct outgoing *outgoing, struct client *client);
+
+/* ---- lifeline.c ---- */
+
+/* For a subscriber that publishers will wait for.  SLC_NO_MEMORY. */
+int lifeline_join(struct user *user);
+/* It does not any more; nothing for others. */
+void lifeline_leave(struct user *user);
 
 /* ---- membership.c ---- */
 

@@ -2,7 +2,7 @@
  *
  * Pushes are states, not events: when a socket is full we remember that we owe one and send the state of then, so
  * nothing queues up behind a publisher that does not look, and nobody waits for it.  A snapshot names everybody;
- * descriptors go with what the publisher does not have yet, which its two high-water marks tell, since ids only grow.
+ * descriptors go with what the publisher does not have yet, which its high-water marks tell, since ids only grow.
  *
  * The order of a join (docs/protocol.md): line written, membership pushed, epoch + 1, answer.  Thread: the loop's. */
 #include <stdlib.h>
@@ -16,6 +16,7 @@ enum {
   PAGE_BYTES = 64 * 1024, /* of line bytes and entries */
   PAGE_ITEMS = 2048,      /* of each kind */
   DOORBELL_BYTES = 24,
+  PROCESS_BYTES = 24,
 };
 
 /* ---- one snapshot, page by page ---- */
@@ -26,16 +27,20 @@ struct page {
   Slotcast__Table *table_list[PAGE_ITEMS];
   Slotcast__Doorbell doorbells[PAGE_ITEMS];
   Slotcast__Doorbell *doorbell_list[PAGE_ITEMS];
+  Slotcast__Process processes[PAGE_ITEMS];
+  Slotcast__Process *process_list[PAGE_ITEMS];
   size_t bytes;
-  uint32_t tables_sent, doorbells_sent; /* what the publisher has once this page has gone */
+  uint32_t tables_sent; /* what the publisher has once this page has gone */
 };
 
 /* Where the next page goes on. */
 struct snapshot {
   struct user *publisher;
   uint64_t epoch;
-  uint32_t table;        /* index of the next table */
-  const struct user *at; /* the next user to look at for a doorbell */
+  uint64_t serial;                         /* of this snapshot, among all */
+  uint32_t table;                          /* index of the next table */
+  const struct user *at;                   /* the next user to look at */
+  uint32_t doorbells_sent, lifelines_sent; /* the greatest ids of those in the pages so far */
 };
 
 static struct page page;
@@ -61,7 +66,7 @@ static int add_table(struct outgoing *outgoing, const struct user *publisher, co
   return outgoing_add(outgoing, SLOTCAST__DESCRIPTOR_KIND__BELL, table->bell_fd, table->bell_mapping.size, true);
 }
 
-static int add_doorbell(struct outgoing *outgoing, const struct user *publisher, const struct user *user) {
+static int add_doorbell(struct outgoing *outgoing, struct snapshot *snapshot, const struct user *user) {
   size_t i = page.body.n_doorbells++;
   Slotcast__Doorbell *entry = page.doorbell_list[i] = &page.doorbells[i];
   slotcast__doorbell__init(entry);
@@ -69,13 +74,37 @@ static int add_doorbell(struct outgoing *outgoing, const struct user *publisher,
   entry->line = user->line;
   entry->id = user->doorbell_id;
   page.bytes += DOORBELL_BYTES;
-  entry->fresh = user->doorbell_id > publisher->doorbells_sent;
+  entry->fresh = user->doorbell_id > snapshot->publisher->doorbells_sent;
   if (!entry->fresh) return SLC_OK;
-  if (user->doorbell_id > page.doorbells_sent) page.doorbells_sent = user->doorbell_id;
+  if (user->doorbell_id > snapshot->doorbells_sent) snapshot->doorbells_sent = user->doorbell_id;
   return outgoing_add(outgoing, SLOTCAST__DESCRIPTOR_KIND__DOORBELL, user->doorbell, 0, true);
 }
 
-/* Fills the page with as much as goes; tables first, since doorbells name them. */
+/* Several users of a process have one pidfd, which comes with the first of them. */
+static int add_process(struct outgoing *outgoing, struct snapshot *snapshot, const struct user *user) {
+  struct lifeline *lifeline = user->lifeline;
+  size_t i = page.body.n_processes++;
+  Slotcast__Process *entry = page.process_list[i] = &page.processes[i];
+  slotcast__process__init(entry);
+  entry->table = user->table->id;
+  entry->line = user->line;
+  entry->id = lifeline->id;
+  page.bytes += PROCESS_BYTES;
+  entry->fresh = lifeline->id > snapshot->publisher->lifelines_sent && lifeline->named_in != snapshot->serial;
+  if (!entry->fresh) return SLC_OK;
+  lifeline->named_in = snapshot->serial;
+  if (lifeline->id > snapshot->lifelines_sent) snapshot->lifelines_sent = lifeline->id;
+  return outgoing_add(outgoing, SLOTCAST__DESCRIPTOR_KIND__PROCESS, lifeline->process->peer.pidfd, 0, true);
+}
+
+static int add_user(struct outgoing *outgoing, struct snapshot *snapshot, const struct user *user) {
+  int status = SLC_OK;
+  if (user->doorbell >= 0) status = add_doorbell(outgoing, snapshot, user);
+  if (status == SLC_OK && user->lifeline != NULL) status = add_process(outgoing, snapshot, user);
+  return status;
+}
+
+/* Fills the page with as much as goes; tables first, since doorbells and processes name them. */
 static int fill_page(struct snapshot *snapshot, struct outgoing *outgoing) {
   const struct user *publisher = snapshot->publisher;
   const struct channel *channel = publisher->channel;
@@ -83,9 +112,9 @@ static int fill_page(struct snapshot *snapshot, struct outgoing *outgoing) {
   page.body.epoch = snapshot->epoch;
   page.body.tables = page.table_list;
   page.body.doorbells = page.doorbell_list;
+  page.body.processes = page.process_list;
   page.bytes = 0;
   page.tables_sent = publisher->tables_sent;
-  page.doorbells_sent = 0;
   int status = SLC_OK;
   for (; status == SLC_OK && snapshot->table < channel->table_count; snapshot->table++) {
     const struct table *table = channel->tables[snapshot->table];
@@ -94,20 +123,23 @@ static int fill_page(struct snapshot *snapshot, struct outgoing *outgoing) {
   }
   bool tables_done = snapshot->table == channel->table_count;
   for (; tables_done && status == SLC_OK && snapshot->at != NULL; snapshot->at = LIST_NEXT(snapshot->at, of_channel)) {
-    if (snapshot->at->doorbell < 0 || snapshot->at->table == NULL) continue;
-    if (!page_has_room(outgoing, page.body.n_doorbells, DOORBELL_BYTES)) break;
-    status = add_doorbell(outgoing, publisher, snapshot->at);
+    if (snapshot->at->is_publisher || snapshot->at->table == NULL) continue;
+    size_t items = page.body.n_doorbells > page.body.n_processes ? page.body.n_doorbells : page.body.n_processes;
+    if (!page_has_room(outgoing, items, DOORBELL_BYTES + PROCESS_BYTES)) break;
+    status = add_user(outgoing, snapshot, snapshot->at);
   }
   page.body.more = !tables_done || snapshot->at != NULL;
   return status;
 }
 
 static struct snapshot snapshot_begin(struct user *publisher, uint64_t epoch) {
-  return (struct snapshot){.publisher = publisher, .epoch = epoch, .at = LIST_FIRST(&publisher->channel->users)};
+  static uint64_t serial;
+  return (struct snapshot){
+      .publisher = publisher, .epoch = epoch, .serial = ++serial, .at = LIST_FIRST(&publisher->channel->users)};
 }
 
 /* The remaining pages are queued if need be: half a snapshot is none. */
-static int send_rest(struct snapshot *snapshot, uint32_t *doorbells_sent) {
+static int send_rest(struct snapshot *snapshot) {
   int status = SLC_OK;
   while (page.body.more && status == SLC_OK) {
     struct outgoing outgoing;
@@ -117,16 +149,17 @@ static int send_rest(struct snapshot *snapshot, uint32_t *doorbells_sent) {
     page.body.user = snapshot->publisher->id;
     outgoing.message.membership = &page.body;
     if (status == SLC_OK) status = outgoing_send(&outgoing, snapshot->publisher->client);
-    if (page.doorbells_sent > *doorbells_sent) *doorbells_sent = page.doorbells_sent;
     snapshot->publisher->tables_sent = page.tables_sent;
     outgoing_deinit(&outgoing);
   }
   return status;
 }
 
-/* Ids of doorbells don't come in order, so the mark moves only when the whole snapshot has gone. */
-static void mark_doorbells(struct user *publisher, uint32_t sent) {
-  if (sent > publisher->doorbells_sent) publisher->doorbells_sent = sent;
+/* Ids of doorbells and processes don't come in order, so the marks move only when the whole snapshot has gone. */
+static void mark_sent(const struct snapshot *snapshot) {
+  struct user *publisher = snapshot->publisher;
+  if (snapshot->doorbells_sent > publisher->doorbells_sent) publisher->doorbells_sent = snapshot->doorbells_sent;
+  if (snapshot->lifelines_sent > publisher->lifelines_sent) publisher->lifelines_sent = snapshot->lifelines_sent;
 }
 
 /* ---- pushing ---- */
@@ -151,10 +184,9 @@ static void membership_push(struct user *publisher, uint64_t epoch) {
   outgoing_deinit(&outgoing);
   publisher->owes_membership = status == SLC__NET_AGAIN;
   if (status == SLC_OK) {
-    uint32_t doorbells_sent = page.doorbells_sent;
     publisher->tables_sent = page.tables_sent;
-    status = send_rest(&snapshot, &doorbells_sent);
-    if (status == SLC_OK) mark_doorbells(publisher, doorbells_sent);
+    status = send_rest(&snapshot);
+    if (status == SLC_OK) mark_sent(&snapshot);
   }
   if (status < 0) push_give_up(publisher);
 }
@@ -201,10 +233,9 @@ int send_publisher_opened(struct user *user, uint64_t serial) {
   if (status == SLC_OK) status = outgoing_send(&outgoing, user->client);
   outgoing_deinit(&outgoing);
   if (status != SLC_OK) return status;
-  uint32_t doorbells_sent = page.doorbells_sent;
   user->tables_sent = page.tables_sent;
-  status = send_rest(&snapshot, &doorbells_sent);
-  if (status == SLC_OK) mark_doorbells(user, doorbells_sent);
+  status = send_rest(&snapshot);
+  if (status == SLC_OK) mark_sent(&snapshot);
   return status;
 }
 

@@ -98,7 +98,7 @@ static void admit(struct table *table, struct user *user, uint32_t line) {
   user->line = line;
 }
 
-int table_admit(struct broker *broker, struct channel *channel, struct user *user) {
+static int find_place(struct broker *broker, struct channel *channel, struct user *user) {
   uint32_t lines = slc__layout_lines_for(user->max);
   struct table *table = NULL;
   for (uint32_t i = 0; i < channel->table_count; i++) {
@@ -114,7 +114,15 @@ int table_admit(struct broker *broker, struct channel *channel, struct user *use
   return SLC_OK;
 }
 
+int table_admit(struct broker *broker, struct channel *channel, struct user *user) {
+  int status = lifeline_join(user);
+  if (status == SLC_OK) status = find_place(broker, channel, user);
+  if (status != SLC_OK) lifeline_leave(user);
+  return status;
+}
+
 void table_dismiss(struct user *user) {
+  lifeline_leave(user);
   if (user->table == NULL) return;
   slc__line_close(user->table->mapping.base, user->line, user->max);
   memset(user->table->lines + user->line, 0, slc__layout_lines_for(user->max));

@@ -191,7 +191,10 @@ void channel_attach_waiting(struct channel *channel) {
 /* Those who wait, wait again. */
 void channel_take_back(struct channel *channel) {
   struct user *user;
-  LIST_FOREACH(user, &channel->users, of_channel) user->table = NULL;
+  LIST_FOREACH(user, &channel->users, of_channel) {
+    lifeline_leave(user);
+    user->table = NULL;
+  }
   channel_unshape(channel);
 }
 

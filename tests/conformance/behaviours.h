@@ -45,6 +45,7 @@ enum only { ONLY_ALL, ONLY_RELIABLE, ONLY_UNRELIABLE };
   X(what_was_published_outlives_its_publisher, ONLY_ALL)                                                               \
   X(loans_of_the_dead_come_back, ONLY_ALL)                                                                             \
   X(holds_of_the_dead_come_back, ONLY_ALL)                                                                             \
+  X(nobody_waits_for_a_dead_subscriber_without_a_broker, ONLY_RELIABLE)                                                \
   X(nobody_waits_for_a_dead_subscriber, ONLY_RELIABLE)                                                                 \
   X(users_that_do_not_fit_are_refused, ONLY_ALL)
 

@@ -64,6 +64,27 @@ void nobody_waits_for_a_dead_subscriber(struct world *world) {
   }
 }
 
+/* One that has died and one that lives: only the second is waited for. */
+void nobody_waits_for_a_dead_subscriber_without_a_broker(struct world *world) {
+  open_publishers(world);
+  open_subscriber(world, 0, NULL);
+  open_subscriber(world, 1, NULL);
+  send_by_turns(world, 0, PUBLISHERS, SIZE);
+  take_all(world, 0, 0, PUBLISHERS);
+  take_all(world, 1, 0, PUBLISHERS);
+  test_broker_kill(world->broker);
+  actor_kill(&world->subscribers[0]);
+  for (uint64_t i = 0; i < 3 * SLOTS; i++) {
+    send_by_turns(world, i, 1, SIZE);
+    take_all(world, 1, i, 1);
+  }
+  uint64_t sent = 0;
+  while (try_send(world, 0, 1000 + sent, SIZE).status == SLC_OK) sent++;
+  assert_in_range(sent, 1, SLOTS);
+  check_status(wait_publisher(world, 0, SECOND / 5).status, SLC_TIMED_OUT);
+  take_all(world, 1, 1000, sent);
+}
+
 static void check_refused(struct world *world, const struct actor_call *call, int status) {
   struct actor extra;
   struct actor_call full = *call;

@@ -67,7 +67,7 @@ static int teardown(void **state) {
 static void run(void **state) {
   struct trial *trial = *state;
   struct world world;
-  world_open(&world, &trial->kind, trial->behaviour->name);
+  world_open(&world, &trial->kind, &trial->broker, trial->behaviour->name);
   trial->behaviour->run(&world);
   world_close(&world);
 }

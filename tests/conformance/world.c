@@ -14,9 +14,11 @@ static void start_all(struct world *world) {
   for (uint32_t i = 0; i < SUBSCRIBERS; i++) actor_start(&world->subscribers[i], world->shared);
 }
 
-void world_open(struct world *world, const struct kind *kind, const char *name) {
-  *world = (struct world){
-      .kind = kind, .shape = SLC_PUBLISHER_OPTIONS_INIT, .publisher_count = kind->has_many_publishers ? PUBLISHERS : 1};
+void world_open(struct world *world, const struct kind *kind, struct test_broker *broker, const char *name) {
+  *world = (struct world){.kind = kind,
+                          .broker = broker,
+                          .shape = SLC_PUBLISHER_OPTIONS_INIT,
+                          .publisher_count = kind->has_many_publishers ? PUBLISHERS : 1};
   snprintf(world->channel, sizeof world->channel, "conformance/%.40s", name);
   world->shape.reliable = kind->is_reliable;
   world->shape.slots = SLOTS;

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "actor.h"
+#include "support/broker.h"
 #include "support/check.h"
 
 enum {
@@ -31,6 +32,7 @@ struct kind {
 
 struct world {
   const struct kind *kind;
+  struct test_broker *broker;
   char channel[64];
   slc_publisher_options shape; /* what publishers ask for; behaviours may change it before they open */
   uint32_t publisher_count;
@@ -40,7 +42,7 @@ struct world {
   slc_client *looker;
 };
 
-void world_open(struct world *world, const struct kind *kind, const char *name);
+void world_open(struct world *world, const struct kind *kind, struct test_broker *broker, const char *name);
 void world_close(struct world *world);
 
 /* ---- verbs; each checks that it succeeds ---- */

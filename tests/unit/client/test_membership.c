@@ -6,7 +6,10 @@
 
 #include <cmocka.h>
 
+#include <signal.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "membership.h"
@@ -22,9 +25,11 @@ struct page {
   Slotcast__Membership body;
   Slotcast__Table tables[ENTRIES_MAX];
   Slotcast__Doorbell doorbells[ENTRIES_MAX];
+  Slotcast__Process processes[ENTRIES_MAX];
   Slotcast__Descriptor descriptors[3 * ENTRIES_MAX];
   Slotcast__Table *table_list[ENTRIES_MAX];
   Slotcast__Doorbell *doorbell_list[ENTRIES_MAX];
+  Slotcast__Process *process_list[ENTRIES_MAX];
   Slotcast__Descriptor *descriptor_list[3 * ENTRIES_MAX];
   uint8_t lines[LINES];
   struct slc__fds fds;
@@ -44,6 +49,7 @@ static void page_begin(struct page *page, uint64_t epoch, bool more) {
   page->body.more = more;
   page->body.tables = page->table_list;
   page->body.doorbells = page->doorbell_list;
+  page->body.processes = page->process_list;
   memset(page->lines, 2, sizeof page->lines);
 }
 
@@ -87,6 +93,24 @@ static void page_doorbell(struct page *page, uint32_t id, uint32_t table, uint32
   entry->fresh = fresh;
   page->doorbell_list[page->body.n_doorbells++] = entry;
   if (fresh) page_descriptor(page, dup(STDERR_FILENO), SLOTCAST__DESCRIPTOR_KIND__DOORBELL, 0, true);
+}
+
+static int pidfd_of(pid_t pid) {
+  int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+  assert_true(pidfd >= 0);
+  return pidfd;
+}
+
+/* `pid` of 0: it is known already. */
+static void page_process(struct page *page, uint32_t id, uint32_t table, uint32_t line, pid_t pid) {
+  Slotcast__Process *entry = &page->processes[page->body.n_processes];
+  slotcast__process__init(entry);
+  entry->id = id;
+  entry->table = table;
+  entry->line = line;
+  entry->fresh = pid != 0;
+  page->process_list[page->body.n_processes++] = entry;
+  if (pid != 0) page_descriptor(page, pidfd_of(pid), SLOTCAST__DESCRIPTOR_KIND__PROCESS, 0, true);
 }
 
 static int page_give(struct page *page, struct slc__members *members) {
@@ -156,6 +180,44 @@ static void test_membership_keeps_and_drops(void **state) {
   assert_int_equal(page_give(&page, members), 0);
   view = adopt(members);
   assert_int_equal(view->table_count + view->doorbell_count, 0);
+}
+
+/* Two lines of a process that dies and one of another; the second set knows both processes from the first. */
+static void test_membership_forgets_the_dead(void **state) {
+  struct slc__members *members = *state;
+  struct page page;
+  pid_t child = fork();
+  if (child == 0) {
+    pause();
+    _exit(0);
+  }
+  for (uint64_t epoch = 1; epoch <= 2; epoch++) {
+    page_begin(&page, epoch, false);
+    memset(page.lines, SLC__SCAN_RELIABLE | 2, sizeof page.lines);
+    page_table(&page, 1, epoch == 1);
+    page_process(&page, 7, 1, 0, epoch == 1 ? child : 0);
+    page_process(&page, 8, 1, 1, epoch == 1 ? getpid() : 0);
+    page_process(&page, 7, 1, 2, 0);
+    assert_int_equal(page_give(&page, members), 0);
+  }
+  const struct slc__membership *view = adopt(members);
+  assert_false(slc__members_forget_dead(members));
+  kill(child, SIGKILL);
+  assert_int_equal(waitpid(child, NULL, 0), child);
+  assert_true(slc__members_forget_dead(members));
+  assert_int_equal(view->tables[0].lines[0], 2);
+  assert_int_equal(view->tables[0].lines[1], SLC__SCAN_RELIABLE | 2);
+  assert_int_equal(view->tables[0].lines[2], 2);
+  assert_false(slc__members_forget_dead(members));
+}
+
+static void test_membership_refuses_an_unknown_process(void **state) {
+  struct slc__members *members = *state;
+  struct page page;
+  page_begin(&page, 1, false);
+  page_table(&page, 1, true);
+  page_process(&page, 7, 1, 0, 0);
+  assert_int_equal(page_give(&page, members), SLC_PROTOCOL);
 }
 
 /* A channel that nobody has ever joined. */
@@ -255,6 +317,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       MEMBERS_TEST(test_membership_in_pages),
       MEMBERS_TEST(test_membership_keeps_and_drops),
+      MEMBERS_TEST(test_membership_forgets_the_dead),
+      MEMBERS_TEST(test_membership_refuses_an_unknown_process),
       MEMBERS_TEST(test_membership_of_epoch_zero),
       MEMBERS_TEST(test_membership_refuses_what_was_never_sent),
       MEMBERS_TEST(test_membership_refuses_a_missing_descriptor),

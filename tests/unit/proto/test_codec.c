@@ -124,7 +124,7 @@ static void test_codec_manifest_kinds(void **state) {
   for (int kind = -1; kind < 8; kind++) {
     Slotcast__Message *message = test_message_new(body_named("done"), 2);
     message->descriptors[1]->kind = (Slotcast__DescriptorKind)kind;
-    bool is_known = kind >= SLOTCAST__DESCRIPTOR_KIND__CONTROL && kind <= SLOTCAST__DESCRIPTOR_KIND__PAYLOADS;
+    bool is_known = kind >= SLOTCAST__DESCRIPTOR_KIND__CONTROL && kind <= SLOTCAST__DESCRIPTOR_KIND__PROCESS;
     (is_known ? assert_accepted : assert_refused)(message);
     slc__codec_free(message);
   }
