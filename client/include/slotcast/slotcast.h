@@ -302,10 +302,10 @@ enum slc_message_flags {
 SLC_EXPORT int slc_subscriber_take(slc_subscriber *subscriber, slc_message *ret_message);
 /* Takes the latest message, skipping unread ones before it (they don't count as dropped).  Statuses as take. */
 SLC_EXPORT int slc_subscriber_take_newest(slc_subscriber *subscriber, slc_message *ret_message);
-/* Takes up to `max` messages, in order, for less than as many calls of take cost: 0 and *ret_count of them, at least
- * one, each to be released by itself.  As many as are there and as there are holds free.  One that can't be
- * (SLC_CORRUPT, SLC_CHECKSUM) counts as dropped, and is told only when it is the first, or when there is no other.
- * SLC_INVALID: max is 0.  Else the statuses of take. */
+/* Takes up to `max` messages, in order, faster than as many calls of take where other cores have written them: 0 and
+ * *ret_count of them, at least one, each to be released by itself.  As many as are there and as there are holds free.
+ * One that can't be (SLC_CORRUPT, SLC_CHECKSUM) counts as dropped, and is told only when it is the first, or when there
+ * is no other. SLC_INVALID: max is 0.  Else the statuses of take. */
 SLC_EXPORT int slc_subscriber_take_many(slc_subscriber *subscriber, slc_message *ret_messages, size_t max,
                                         size_t *ret_count);
 /* The following hold a retained message, whether it was taken before or not, and leave alone what take gives next. Each
