@@ -176,6 +176,13 @@ static void test_growth_is_told(void **state) {
 
 /* ---- slow subscribers ---- */
 
+static uint64_t lost_next(slc_subscriber *events) {
+  slc_event event = expect(events, SLC_EVENT_SUBSCRIBER_OVERRUN);
+  check_user(&event, getpid(), 0);
+  assert_true(event.lost > 0 && event.lag > 0);
+  return event.lost;
+}
+
 /* Nobody calls the library for it: what it has lost is seen from outside. */
 static void test_overrun_is_told(void **state) {
   (void)state;
@@ -187,19 +194,17 @@ static void test_overrun_is_told(void **state) {
   slc_subscriber *slow = subscriber_open(client, NULL);
   slc_subscriber *events = events_open(client, SLC_START_NEWEST);
   for (uint64_t i = 1; i <= SENT; i++) send_pattern(publisher, i, 10);
-  slc_event event = expect(events, SLC_EVENT_SUBSCRIBER_OVERRUN);
-  check_user(&event, getpid(), 0);
-  assert_in_range(event.lost, SENT - SLOTS, SENT - 1);
-  assert_int_equal(event.lag, SENT);
-  uint64_t lost = event.lost;
-  slc_message message; /* it finds the same missing: that is not told again */
+  uint64_t lost = 0;
+  while (lost < SENT - SLOTS) lost += lost_next(events);
+  slc_message message;
   check_ok(slc_subscriber_take(slow, &message));
-  assert_int_equal(message.ordinal, lost + 1);
   check_ok(slc_subscriber_release(slow, &message));
-  assert_int_equal(subscriber_stats(slow).dropped, lost);
+  while (lost < message.ordinal - 1) lost += lost_next(events); /* it was looked at in the middle of it */
+  assert_int_equal(lost, message.ordinal - 1);
+  assert_int_equal(subscriber_stats(slow).dropped, lost); /* it finds the same missing: that is not told again */
   for (uint64_t i = 1; i <= SENT; i++) send_pattern(publisher, SENT + i, 10);
-  event = expect(events, SLC_EVENT_SUBSCRIBER_OVERRUN);
-  assert_in_range(event.lost, SENT - SLOTS, SENT);
+  while (lost < 2 * SENT - SLOTS - 1) lost += lost_next(events);
+  assert_true(lost < 2 * SENT);
   slc_client_close(client);
 }
 
@@ -214,9 +219,11 @@ static void test_long_hold_is_told(void **state) {
   check_ok(slc_subscriber_take(slow, &first));
   check_ok(slc_subscriber_take(slow, &second));
   check_ok(slc_subscriber_release(slow, &first));
-  slc_event event = expect(events, SLC_EVENT_SUBSCRIBER_HOLDS);
+  slc_event event;
+  do {
+    event = expect(events, SLC_EVENT_SUBSCRIBER_HOLDS);
+  } while (event.held_ordinal != 2); /* of the first, too, if we were that slow */
   check_user(&event, getpid(), 0);
-  assert_int_equal(event.held_ordinal, 2);
   assert_true(event.held_ns >= 1000 * MS);
   assert_int_equal(event.lag, 1);
   check_pattern(&second, 2, 10); /* it may go on */
