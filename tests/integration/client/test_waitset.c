@@ -1,4 +1,5 @@
-/* Wait-sets over subscribers and descriptors: what is ready is reported, as long as it is, and nothing else. */
+/* Wait-sets over subscribers, publishers and descriptors: what is ready is reported, as long as it is, and nothing
+ * else. */
 #include "common.h"
 
 #include <fcntl.h>
@@ -219,6 +220,125 @@ static void test_publishers_come_and_go(void **state) {
   wait_one(set); /* once */
   assert_int_equal(subscriber_stats(subscriber).publishers, 0);
   wait_none(set);
+  slc_waitset_free(set);
+  slc_client_close(other);
+  slc_client_close(client);
+}
+
+/* ---- publishers ---- */
+
+static slc_publisher *reliable_publisher(slc_client *client, int retirement) {
+  slc_publisher_options options = SLC_PUBLISHER_OPTIONS_INIT;
+  options.reliable = 1;
+  options.slots = 8;
+  options.max_publishers = 1;
+  options.retirement = retirement;
+  return publisher_open(client, &options);
+}
+
+static slc_subscriber *reliable_subscriber(slc_client *client) {
+  slc_subscriber_options options = SLC_SUBSCRIBER_OPTIONS_INIT;
+  options.reliable = 1;
+  options.max_holds = 1;
+  return subscriber_open(client, &options);
+}
+
+/* Until there is no slot left. */
+static uint64_t fill(slc_publisher *publisher, uint64_t ordinal) {
+  slc_loan loan;
+  int status;
+  while ((status = slc_publisher_loan(publisher, 40, &loan)) == 0) {
+    ordinal++;
+    for (size_t i = 0; i < 40; i++) ((uint8_t *)loan.data)[i] = pattern(ordinal, i);
+    check_ok(slc_publisher_publish(publisher, &loan, 40, NULL));
+  }
+  check_status(status, SLC_WOULD_BLOCK);
+  return ordinal;
+}
+
+static void test_publisher_may_go_on(void **state) {
+  (void)state;
+  slc_client *client = client_open(), *other = client_open();
+  slc_publisher *publisher = reliable_publisher(client, 0);
+  slc_subscriber *subscriber = reliable_subscriber(other);
+  slc_waitset *set = waitset_new();
+  int mark;
+  check_ok(slc_waitset_add_publisher(set, publisher, &mark));
+  check_status(slc_waitset_add_publisher(set, publisher, NULL), SLC_INVALID);
+  uint64_t published = 0, taken = 0;
+  for (int i = 0; i < 30; i++) {
+    slc_waitset_event event = wait_one(set); /* as long as nothing has been refused */
+    assert_ptr_equal(event.publisher, publisher);
+    assert_null(event.subscriber);
+    assert_int_equal(event.fd, -1);
+    assert_int_equal(event.events, POLLIN);
+    assert_ptr_equal(event.user_data, &mark);
+    published = fill(publisher, published);
+    wait_none(set);
+    for (int n = i % 3; n >= 0; n--) take_pattern(subscriber, ++taken, 40);
+  }
+  check_ok(slc_waitset_remove_publisher(set, publisher));
+  check_status(slc_waitset_remove_publisher(set, publisher), SLC_NOT_FOUND);
+  wait_none(set);
+  slc_waitset_free(set);
+  slc_client_close(other);
+  slc_client_close(client);
+}
+
+static void test_publisher_learns_of_retirement(void **state) {
+  (void)state;
+  slc_client *client = client_open();
+  slc_publisher *publisher = reliable_publisher(client, 1);
+  slc_subscriber *subscriber = reliable_subscriber(client);
+  slc_waitset *set = waitset_new();
+  check_ok(slc_waitset_add_publisher(set, publisher, NULL));
+  wait_none(set);
+  uint64_t told = 0;
+  for (uint64_t n = 1; n <= 60; n++) {
+    send_pattern(publisher, n, 40);
+    take_pattern(subscriber, n, 40);
+    while (told < n) {
+      assert_ptr_equal(wait_one(set).publisher, publisher);
+      slc_retired retired[4];
+      size_t count = 0;
+      int status = slc_publisher_retired(publisher, retired, 4, &count);
+      if (status == SLC_EMPTY) continue;
+      check_ok(status);
+      for (size_t i = 0; i < count; i++) assert_int_equal(retired[i].ordinal, ++told);
+    }
+    wait_none(set);
+  }
+  slc_waitset_free(set);
+  slc_client_close(client);
+}
+
+struct taker {
+  slc_subscriber *subscriber;
+  uint64_t taken;
+};
+
+static void *take_one_run(void *argument) {
+  struct taker *taker = argument;
+  take_pattern(taker->subscriber, ++taker->taken, 40);
+  return NULL;
+}
+
+/* Asleep when another thread, with a handle of another client, makes room. */
+static void test_sleeping_publisher_is_woken(void **state) {
+  (void)state;
+  slc_client *client = client_open(), *other = client_open();
+  slc_publisher *publisher = reliable_publisher(client, 0);
+  struct taker taker = {.subscriber = reliable_subscriber(other)};
+  slc_waitset *set = waitset_new();
+  check_ok(slc_waitset_add_publisher(set, publisher, NULL));
+  uint64_t published = 0;
+  for (int i = 0; i < 50; i++) {
+    published = fill(publisher, published);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, take_one_run, &taker), 0);
+    assert_ptr_equal(wait_one(set).publisher, publisher);
+    pthread_join(thread, NULL);
+  }
   slc_waitset_free(set);
   slc_client_close(other);
   slc_client_close(client);
@@ -451,6 +571,9 @@ int main(void) {
       BROKER_TEST(test_all_have_their_turn),
       BROKER_TEST(test_many_subscribers_of_two_clients),
       BROKER_TEST(test_publishers_come_and_go),
+      BROKER_TEST(test_publisher_may_go_on),
+      BROKER_TEST(test_publisher_learns_of_retirement),
+      BROKER_TEST(test_sleeping_publisher_is_woken),
       BROKER_TEST(test_time_outs),
       BROKER_TEST(test_sleeper_is_woken),
       BROKER_TEST(test_all_of_several_channels),
