@@ -192,9 +192,9 @@ static int payload_of(void *ctx, uint32_t number, uint32_t slot, const uint8_t *
   return 0;
 }
 
-static void tell_drop(void *ctx, uint64_t first, uint64_t count) {
+static void tell_drop(void *ctx, uint32_t virtual_id, uint64_t first, uint64_t count) {
   const slc_subscriber *subscriber = ctx;
-  subscriber->options.on_drop(subscriber->options.callback_ctx, 0, first + 1, count);
+  subscriber->options.on_drop(subscriber->options.callback_ctx, virtual_id, first + 1, count);
 }
 
 static void wishes_apply(struct slc__sub *sub, slc_subscriber *subscriber) {

@@ -3,6 +3,7 @@
 #define SLC__SHM_HOLD_H
 
 #include "shm/slotlog.h"
+#include "shm/virtual.h"
 #include "shm/words.h"
 #include "slotcast/status.h"
 
@@ -49,10 +50,18 @@ static inline bool slc__hold_logged(struct slc__sub *sub, uint64_t n, uint64_t w
   return false;
 }
 
+/* The one look that every message pays: whether the message in a held slot is one to be hidden or, on a multiplexer,
+ * numbered. */
+static inline uint32_t slc__held_special(const struct slc__sub *sub, uint32_t slot) {
+  const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, slot);
+  return atomic_load_explicit(&prefix->flags, memory_order_relaxed) & sub->hidden_flags;
+}
+
 /* Whether a slot that is held has a message that this subscriber does not want to see. */
 static inline bool slc__held_is_hidden(const struct slc__sub *sub, uint32_t slot) {
-  const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, slot);
-  return (atomic_load_explicit(&prefix->flags, memory_order_relaxed) & sub->hidden_flags) != 0;
+  uint32_t special = slc__held_special(sub, slot);
+  if (__builtin_expect(special == 0, 1)) return false;
+  return special != SLC__FLAG_VIRTUAL || !slc__virtual_is_ours(sub, slot);
 }
 
 /* The payload of a held message in a later generation of buffers (see take.c). */

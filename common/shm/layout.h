@@ -186,15 +186,17 @@ static_assert(sizeof(struct slc__publisher_line) == SLC__LINE, "publisher line")
 #define SLC__PAYLOAD_OFFSET 64 /* without metadata and checksum; see slc__layout_payload_offset */
 /* Where no payload lies in the prefix. */
 struct slc__prefix_ext {
-  _Atomic uint32_t generation; /* of the payload, with SLC__FLAG_GROWN */
-  _Atomic uint32_t virtual_id; /* 1 .. virtual_max; 0: a plain channel */
-  _Atomic uint64_t virtual_ordinal;
-  uint8_t reserved[16];
+  _Atomic uint32_t generation;      /* of the payload, with SLC__FLAG_GROWN */
+  _Atomic uint32_t virtual_id;      /* 1 .. virtual_max; 0: a plain channel */
+  _Atomic uint64_t virtual_ordinal; /* among all messages that ever had this id, from 1 on */
+  _Atomic uint64_t virtual_base;    /* of those, the ones before this virtual channel had the id */
+  uint8_t reserved[8];
 };
 static_assert(sizeof(struct slc__prefix_ext) == SLC__INLINE, "prefix ext");
 static_assert(offsetof(struct slc__prefix_ext, generation) == 0, "prefix ext");
 static_assert(offsetof(struct slc__prefix_ext, virtual_id) == 4, "prefix ext");
 static_assert(offsetof(struct slc__prefix_ext, virtual_ordinal) == 8, "prefix ext");
+static_assert(offsetof(struct slc__prefix_ext, virtual_base) == 16, "prefix ext");
 struct slc__prefix {
   _Atomic uint64_t seq;       /* 0: nothing.  n + 1: ordinal n is announced.  SLC__SEQ_PENDING | n + 1: about to be */
   _Atomic uint32_t next;      /* 1 + the slot that this publisher will most likely use next; 0: unknown */
@@ -217,6 +219,7 @@ static_assert(offsetof(struct slc__prefix, inline_payload) == 32, "prefix");
 #define SLC__FLAG_INLINE UINT32_C(1)     /* the payload is in the prefix */
 #define SLC__FLAG_GROWN UINT32_C(2)      /* the payload is in the generation that ext names */
 #define SLC__FLAG_ACTIVATION UINT32_C(4) /* the message that was made with the channel; hidden by default */
+#define SLC__FLAG_VIRTUAL UINT32_C(8)    /* ext says of which virtual channel it is: every message of a multiplexer */
 
 /* Buffers: header (padded to SLC__BUFFERS_FIRST), then the slots.  Payloads of a later generation: the same without
  * prefixes, slot s at SLC__BUFFERS_FIRST + s * slc__layout_payload_stride(size). */

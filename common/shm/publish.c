@@ -11,10 +11,12 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "shm/enter.h"
 #include "shm/gate.h"
 #include "shm/publish.h"
 #include "shm/retire.h"
 #include "shm/slotlog.h"
+#include "shm/virtual.h"
 #include "shm/words.h"
 #include "slotcast/status.h"
 
@@ -70,6 +72,7 @@ void slc__pub_deinit(struct slc__pub *pub) {
 
 void slc__pub_set_membership(struct slc__pub *pub, const struct slc__membership *membership) {
   pub->membership = membership;
+  if (pub->virtual_id != 0) slc__virtual_adopt(pub);
 }
 
 /* ---- the free list: a ring of `batch` slots ---- */
@@ -273,6 +276,8 @@ static bool evict_oldest(struct slc__pub *pub, bool (*needed)(struct slc__pub *p
   if (presence == SLC__ABSENT) return false;
   uint32_t slot = slc__log_slot(word);
   if (presence == SLC__PRESENT && slot < pub->control.geometry.slots) {
+    /* Of virtual channels' messages, only those from which the next ordinals are reckoned already. */
+    if (pub->virtual_id != 0 && slc__virtual_help(&pub->control, &pub->buffers, h + 1) != SLC_OK) return false;
     if (is_kept(pub, h) || needed(pub, h)) return false;
     uint32_t owner = 0;
     bool won = claim_owner(pub, slot, h, &owner);
@@ -416,6 +421,7 @@ static void refill_exhaustively(struct slc__pub *pub) {
 static bool refill_for_loan(struct slc__pub *pub) {
   refill(pub);
   for (int i = 0; i < 2 && pub->free_count == 0; i++) refill_exhaustively(pub);
+  if (pub->free_count == 0 && pub->virtual_id != 0) slc__virtual_nudge(pub);
   return pub->free_count > 0;
 }
 
@@ -469,14 +475,12 @@ static void write_prefix(struct slc__pub *pub, struct slc__prefix *prefix, const
   atomic_store_explicit(&prefix->timestamp, sending->timestamp, memory_order_relaxed);
 }
 
-/* Puts the slot into the log at the first free ordinal.  The owner word and `pending` are written after the ordinal was
- * seen free and before the compare-and-swap that makes the message exist; from then on the slot is no longer ours. */
+/* Puts the slot into the log at the first free ordinal. */
 static int enter_log(struct slc__pub *pub, uint32_t slot, struct slc__prefix *prefix, uint64_t *ret_n) {
   uint64_t n = atomic_load_explicit(&pub->control.page->tail, memory_order_relaxed);
   for (uint64_t steps = slc__steps_max(&pub->control); steps > 0; steps--) {
     if (n > SLC__ORDINAL_MAX) return SLC_EXHAUSTED;
-    _Atomic uint64_t *word_at = slc__log_at(&pub->control, n);
-    uint64_t word = atomic_load_explicit(word_at, memory_order_acquire);
+    uint64_t word = atomic_load_explicit(slc__log_at(&pub->control, n), memory_order_acquire);
     if (slc__presence(&pub->control, word, n) != SLC__ABSENT) {
       uint64_t tail = atomic_load_explicit(&pub->control.page->tail, memory_order_relaxed);
       n = tail > n + 1 && tail <= SLC__ORDINAL_MAX ? tail : n + 1;
@@ -485,10 +489,7 @@ static int enter_log(struct slc__pub *pub, uint32_t slot, struct slc__prefix *pr
     /* Evictions go in order and the log has at least as many words as there are slots, so what was here a lap ago
      * has gone. */
     if (word != 0 && !slc__log_is_evicted(word)) return SLC_CORRUPT;
-    atomic_store_explicit(&pub->control.own[slot], slc__own_at(pub->id, n), memory_order_release);
-    atomic_store_explicit(&prefix->seq, SLC__SEQ_PENDING | (n + 1), memory_order_release);
-    if (atomic_compare_exchange_strong_explicit(word_at, &word, slc__log_present(slc__lap_of(&pub->control, n), slot),
-                                                memory_order_seq_cst, memory_order_relaxed)) {
+    if (slc__enter(pub, slot, prefix, n, word)) {
       *ret_n = n;
       return SLC_OK;
     }
@@ -505,7 +506,7 @@ static void announce(struct slc__prefix *prefix, uint64_t n) {
 static void ring_doorbells(struct slc__pub *pub, uint32_t table, uint64_t bell) {
   for (uint32_t i = 0; i < pub->membership->doorbell_count; i++) {
     const struct slc__scan_doorbell *doorbell = &pub->membership->doorbells[i];
-    if (doorbell->table != table) continue;
+    if (doorbell->table != table || doorbell->virtual_id != 0) continue;
     const struct slc__hold_line *line = slc__table_line(pub->membership->tables[table].table, doorbell->line);
     if (atomic_load_explicit(&line->armed, memory_order_seq_cst) != bell) continue;
     slc__doorbell_ring(doorbell->fd);
@@ -541,6 +542,16 @@ static void tell_published(struct slc__pub *pub) {
   count(&pub->line->wakes, slc__watch_ring(&pub->watch, &pub->control, whom, SLC__WANTS_EVICTED));
 }
 
+/* Apart, so that a plain channel pays for it with one branch. */
+static __attribute__((noinline)) int enter_virtual(struct slc__pub *pub, uint32_t slot, struct slc__prefix *prefix,
+                                                   uint64_t *ret_n) {
+  int status = slc__virtual_enter(pub, slot, prefix, ret_n);
+  if (status != SLC_OK) return status;
+  slc__pub_is_current(pub);
+  slc__virtual_ring(pub);
+  return SLC_OK;
+}
+
 int slc__pub_publish(struct slc__pub *pub, uint32_t slot, const struct slc__sending *sending, uint64_t *ret_ordinal) {
   struct slc__prefix *prefix = slc__buffers_prefix(&pub->buffers, slot);
   if (__builtin_expect(pub->retire != NULL, 0)) {
@@ -549,7 +560,8 @@ int slc__pub_publish(struct slc__pub *pub, uint32_t slot, const struct slc__send
   }
   write_prefix(pub, prefix, sending);
   uint64_t n;
-  int status = enter_log(pub, slot, prefix, &n);
+  int status = __builtin_expect(pub->virtual_id == 0, 1) ? enter_log(pub, slot, prefix, &n)
+                                                         : enter_virtual(pub, slot, prefix, &n);
   if (__builtin_expect(status != SLC_OK, 0)) {
     uint64_t own = atomic_load_explicit(&pub->control.own[slot], memory_order_relaxed);
     atomic_store_explicit(&pub->control.own[slot], slc__own_owned(pub->id, slc__own_ordinal(own)),

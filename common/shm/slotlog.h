@@ -59,7 +59,11 @@ struct slc__scan_table {
 struct slc__scan_doorbell {
   uint32_t table; /* index into the membership's tables */
   uint32_t line;
-  int fd; /* SEQPACKET, rung with send(MSG_DONTWAIT | MSG_NOSIGNAL) */
+  int fd;              /* SEQPACKET, rung with send(MSG_DONTWAIT | MSG_NOSIGNAL) */
+  uint32_t virtual_id; /* of a subscriber to one virtual channel; 0: is to know of every message */
+  /* The publisher's own (virtual.c). */
+  uint32_t next_own; /* 1 + the next doorbell of its virtual channel; 0: none */
+  uint64_t rung;     /* what the line was armed with when it rang last */
 };
 
 /* Everybody who subscribes, as of `epoch`.  Built by the caller, borrowed by the publisher until replaced. */
@@ -105,6 +109,10 @@ struct slc__pub {
   bool needs_subscriber; /* set by the caller after init: loans are refused while nobody subscribes */
   struct slc__watch watch;
   struct slc__retire *retire; /* its messages until they are retired; NULL: it does not want to know */
+  /* Set by slc__pub_set_virtual. */
+  uint32_t virtual_id;    /* 0: a plain channel */
+  uint32_t own_doorbells; /* 1 + the first doorbell of the virtual channel; 0: none */
+  uint64_t virtual_base;  /* messages that had the id before this virtual channel */
 };
 
 /* SLC_NO_MEMORY.  Control and buffers stay mapped, and membership valid, until deinit. */
@@ -115,6 +123,8 @@ int slc__pub_init(struct slc__pub *pub, const struct slc__control *control, cons
 void slc__pub_leave(struct slc__pub *pub);
 void slc__pub_deinit(struct slc__pub *pub);
 void slc__pub_set_membership(struct slc__pub *pub, const struct slc__membership *membership);
+/* On a multiplexer, before the first loan: publishes as virtual channel `id`, 1 .. virtual_max. */
+void slc__pub_set_virtual(struct slc__pub *pub, uint32_t id, uint64_t base);
 
 /* A slot to write, OWNED by this publisher.  SLC_WOULD_BLOCK. */
 int slc__pub_loan(struct slc__pub *pub, uint32_t *ret_slot);
@@ -143,8 +153,11 @@ void slc__pub_arm(struct slc__pub *pub, uint32_t wants);
 
 /* ---- subscriber ------------------------------------------------------------------------------------------------ */
 
-/* Called in the middle of a take, once for each gap: ordinals first .. first + count - 1 were lost. */
-typedef void (*slc__sub_drop_fn)(void *ctx, uint64_t first, uint64_t count);
+/* Called in the middle of a take, once for each gap: ordinals first .. first + count - 1 were lost, of virtual channel
+ * `virtual_id` on a multiplexer. */
+typedef void (*slc__sub_drop_fn)(void *ctx, uint32_t virtual_id, uint64_t first, uint64_t count);
+
+struct slc__virtual_view; /* virtual.h */
 
 /* Where slot `slot` of a later generation lies, for a message that is held, and the bytes that it has.  May ask the
  * broker.  SLC_GONE: the broker has no such generation (any more); another negative status: not now. */
@@ -170,9 +183,10 @@ struct slc__sub {
   uint32_t seen_publishers;    /* the broker's counts, as of the last slc__sub_publishers_changed */
   uint64_t seen_joined;
   struct slc__watch watch;
+  struct slc__virtual_view *view; /* of a multiplexer (slc__sub_set_view); NULL: a plain channel */
 
   /* Set by the caller after init. */
-  uint32_t hidden_flags;    /* messages with one of these SLC__FLAG_* are passed over */
+  uint32_t hidden_flags;    /* messages with one of these SLC__FLAG_* are passed over, or looked at twice: see hold.h */
   bool ignore_drops;        /* neither counted nor told */
   slc__sub_drop_fn on_drop; /* NULL: nobody wants to know */
   void *drop_ctx;
@@ -205,6 +219,9 @@ enum slc__start {
 void slc__sub_init(struct slc__sub *sub, const struct slc__control *control, const struct slc__buffers *buffers,
                    struct slc__table_page *table, struct slc__bell_page *bell, uint32_t line, uint32_t max_holds,
                    enum slc__start start);
+/* Subscribes to a multiplexer, or to one of its virtual channels; after init, start_at and the fields that the caller
+ * sets.  The view stays valid. */
+void slc__sub_set_view(struct slc__sub *sub, struct slc__virtual_view *view);
 /* Goes on to a later ordinal than the start it has got; once, before the first take. */
 void slc__sub_start_at(struct slc__sub *sub, uint64_t ordinal);
 /* The same, to the latest `count` of what was there when it was made. */
@@ -224,7 +241,8 @@ void slc__sub_reject(struct slc__sub *sub, const struct slc__taken *taken);
 int slc__sub_release(struct slc__sub *sub, uint32_t hold);
 /* Tells publishers that wait that this subscriber's cursor or holds have changed: when it has joined or left. */
 void slc__sub_tell(struct slc__sub *sub);
-bool slc__sub_ready(const struct slc__sub *sub); /* whether something may be taken: looks at the log word */
+/* Whether something may be taken: looks at the log word.  Goes past what is there for other virtual channels. */
+bool slc__sub_ready(struct slc__sub *sub);
 /* Whether publishers have come or gone since it was last asked; before that there were none. */
 bool slc__sub_publishers_changed(struct slc__sub *sub);
 /* Polls for spin_ns (INT64_MAX: never sleeps), then sleeps.  0: something may be taken.  SLC__SUB_RUNG: publishers have
@@ -237,7 +255,7 @@ bool slc__sub_sleep_begin(struct slc__sub *sub, uint64_t *ret_bell);
 void slc__sub_sleep(const struct slc__sub *sub, uint64_t bell, int64_t deadline);
 /* Asks for the doorbell to be rung once for the next message.  True: armed.  False: something is there already. */
 bool slc__sub_arm(struct slc__sub *sub);
-/* Ordinals published and not yet taken. */
+/* Ordinals published and not yet taken; of one virtual channel, where that is what it subscribes to. */
 uint64_t slc__sub_lag(const struct slc__sub *sub);
 
 /* ---- subscriber: looking back (find.c) --- */

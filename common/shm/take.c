@@ -10,6 +10,7 @@
 #include "shm/gate.h"
 #include "shm/hold.h"
 #include "shm/slotlog.h"
+#include "shm/virtual.h"
 #include "shm/words.h"
 #include "slotcast/status.h"
 
@@ -118,10 +119,6 @@ void slc__sub_start_at(struct slc__sub *sub, uint64_t ordinal) {
   slc__sub_tell(sub);
 }
 
-void slc__sub_start_last(struct slc__sub *sub, uint64_t count) {
-  slc__sub_start_at(sub, sub->claim > count ? sub->claim - count : 0);
-}
-
 /* ---- holding ---- */
 
 /* By the announcement: held when seq is still the same after the hold was stored.  Pairs with settle() in publish.c. */
@@ -156,13 +153,18 @@ int slc__held_payload_of_later(struct slc__sub *sub, uint64_t n, uint32_t slot, 
 static void tell_gap(struct slc__sub *sub) {
   uint64_t first = sub->gap_first, count = sub->gap_end - first;
   sub->gap_first = sub->gap_end = 0;
-  if (count > 0 && sub->on_drop != NULL) sub->on_drop(sub->drop_ctx, first, count);
+  if (count > 0 && sub->on_drop != NULL) sub->on_drop(sub->drop_ctx, 0, first, count);
 }
 
-/* Ordinals first .. end - 1 are lost.  A gap that is found in pieces, because it grows meanwhile, is told as one. */
+/* Ordinals first .. end - 1 are lost.  A gap that is found in pieces, because it grows meanwhile, is told as one.  On a
+ * multiplexer it is counted by the ordinals of the virtual channels. */
 static void count_dropped(struct slc__sub *sub, uint64_t first, uint64_t end) {
   if (first < sub->claim) first = sub->claim;
   if (first >= end || sub->ignore_drops) return;
+  if (sub->view != NULL) {
+    sub->view->is_behind = true;
+    return;
+  }
   sub->dropped += end - first;
   atomic_store_explicit(&sub->line->dropped, sub->dropped, memory_order_relaxed);
   if (sub->gap_end != first) {
@@ -203,13 +205,9 @@ static int pass_unreadable(struct slc__sub *sub, uint64_t n, int status) {
   return status == SLC_CORRUPT ? pass_corrupt(sub, n) : status;
 }
 
-/* Goes on to the next ordinal with what is in the held slot of this one: takes it, or passes it over (PASSED, or
- * SLC_CORRUPT).  With another status it stays the next. */
-static int accept(struct slc__sub *sub, uint64_t n, uint32_t slot, uint32_t hold, struct slc__taken *ret) {
-  const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, slot);
-  uint32_t next = atomic_load_explicit(&prefix->next, memory_order_relaxed);
-  sub->guess = next <= sub->control.geometry.slots ? next : 0;
-  if (__builtin_expect(slc__held_is_hidden(sub, slot), 0)) return pass_hidden(sub, n, hold);
+/* Goes on to the next ordinal with what is in the held slot of this one, or passes it over (PASSED, SLC_CORRUPT).  With
+ * another status it stays the next. */
+static inline int accept_seen(struct slc__sub *sub, uint64_t n, uint32_t slot, uint32_t hold, struct slc__taken *ret) {
   sub->started = true;
   int status = slc__held_read(sub, n, slot, hold, ret);
   if (__builtin_expect(status != SLC_OK, 0)) return pass_unreadable(sub, n, status);
@@ -218,6 +216,31 @@ static int accept(struct slc__sub *sub, uint64_t n, uint32_t slot, uint32_t hold
                         memory_order_relaxed);
   set_next(sub, n + 1);
   return SLC_OK;
+}
+
+/* The same for a message that is to be hidden, or that is of a multiplexer: apart, so that others pay one branch. */
+static __attribute__((noinline)) int accept_special(struct slc__sub *sub, uint64_t n, uint32_t slot, uint32_t hold,
+                                                    struct slc__taken *ret) {
+  if (slc__held_is_hidden(sub, slot)) {
+    if (sub->view != NULL) slc__virtual_pass(sub, n, slc__log_present(slc__lap_of(&sub->control, n), slot));
+    return pass_hidden(sub, n, hold);
+  }
+  if (!slc__virtual_is_possible(sub, slot)) {
+    slc__hold_clear(sub, hold);
+    return pass_corrupt(sub, n);
+  }
+  int status = accept_seen(sub, n, slot, hold, ret);
+  if (status == SLC_OK) slc__virtual_account(sub, slot);
+  return status;
+}
+
+/* Takes the message, or passes it over (PASSED, SLC_CORRUPT).  With another status it stays the next. */
+static int accept(struct slc__sub *sub, uint64_t n, uint32_t slot, uint32_t hold, struct slc__taken *ret) {
+  const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, slot);
+  uint32_t next = atomic_load_explicit(&prefix->next, memory_order_relaxed);
+  sub->guess = next <= sub->control.geometry.slots ? next : 0;
+  if (__builtin_expect(slc__held_special(sub, slot) != 0, 0)) return accept_special(sub, n, slot, hold, ret);
+  return accept_seen(sub, n, slot, hold, ret);
 }
 
 /* ---- overrun ---- */
@@ -238,6 +261,72 @@ static void skip_gone(struct slc__sub *sub) {
   sub->guess = 0;
   set_next(sub, target);
   slc__sub_tell(sub);
+}
+
+/* ---- virtual channels ---- */
+
+/* Whether the next message, seen in `word`, is one that the channel began with, and hidden: no later one can be.
+ * Without a hold: what was read is of that message when its log word is still the same afterwards (as in find.c). */
+static bool is_hidden_beginning(const struct slc__sub *sub, uint64_t word) {
+  uint32_t slot = slc__log_slot(word);
+  uint32_t hidden = sub->hidden_flags & ~SLC__FLAG_VIRTUAL;
+  if (sub->next != 0 || hidden == 0 || slot >= sub->control.geometry.slots) return false;
+  const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, slot);
+  uint32_t flags = atomic_load_explicit(&prefix->flags, memory_order_relaxed);
+  atomic_thread_fence(memory_order_acquire);
+  return (flags & hidden) != 0 && slc__sub_log_word(sub, 0, memory_order_relaxed) == word;
+}
+
+/* Goes past what is hidden and messages of other virtual channels, without holding them, to the next that may be taken.
+ * False: there is none.  Waiting publishers are told when the cursor has moved. */
+static bool pass_others(struct slc__sub *sub) {
+  uint64_t from = sub->next;
+  enum slc__presence presence = SLC__PRESENT;
+  for (uint64_t steps = slc__steps_max(&sub->control); steps > 0; steps--) {
+    uint64_t word = slc__sub_log_word(sub, sub->next, memory_order_seq_cst);
+    presence = slc__presence(&sub->control, word, sub->next);
+    if (presence == SLC__GONE) {
+      skip_gone(sub);
+    } else if (presence == SLC__PRESENT && is_hidden_beginning(sub, word)) {
+      slc__virtual_pass(sub, sub->next, word);
+      set_next(sub, sub->next + 1);
+    } else if (presence == SLC__PRESENT && slc__virtual_is_others(sub, sub->next, word, &sub->guess)) {
+      set_next(sub, sub->next + 1);
+    } else {
+      break;
+    }
+  }
+  if (sub->next != from) slc__sub_tell(sub);
+  return presence != SLC__ABSENT;
+}
+
+void slc__sub_set_view(struct slc__sub *sub, struct slc__virtual_view *view) {
+  sub->view = view;
+  sub->hidden_flags |= SLC__FLAG_VIRTUAL;
+  slc__virtual_begin(sub);
+}
+
+/* ---- starting with the latest ---- */
+
+/* The ordinal of the count-th latest message before the claim that is of the virtual channel subscribed to, or of the
+ * first one; else the claim. */
+static uint64_t last_of_ours(const struct slc__sub *sub, uint64_t count) {
+  uint64_t found = sub->claim;
+  uint32_t next;
+  for (uint64_t n = sub->claim; count > 0 && n-- > sub->next;) {
+    uint64_t word = slc__sub_log_word(sub, n, memory_order_acquire);
+    enum slc__presence presence = slc__presence(&sub->control, word, n);
+    if (presence == SLC__GONE) break;
+    if (presence == SLC__ABSENT || slc__virtual_is_others(sub, n, word, &next)) continue;
+    found = n;
+    count--;
+  }
+  return found;
+}
+
+void slc__sub_start_last(struct slc__sub *sub, uint64_t count) {
+  uint64_t first = sub->claim > count ? sub->claim - count : 0;
+  slc__sub_start_at(sub, slc__virtual_is_filtered(sub) ? last_of_ours(sub, count) : first);
 }
 
 /* ---- take ---- */
@@ -265,12 +354,14 @@ static int find_logged(struct slc__sub *sub, uint32_t hold, struct slc__taken *r
 }
 
 static int take_logged(struct slc__sub *sub, uint32_t hold, struct slc__taken *ret) {
+  if (__builtin_expect(slc__virtual_is_filtered(sub), 0)) pass_others(sub);
   int status = find_logged(sub, hold, ret);
   if (sub->gap_end != 0) tell_gap(sub);
+  if (status == SLC_EMPTY && sub->view != NULL) slc__virtual_catch_up(sub);
   return status;
 }
 
-static int no_hold_left(const struct slc__sub *sub) {
+static int no_hold_left(struct slc__sub *sub) {
   return slc__sub_ready(sub) ? SLC_HOLD_LIMIT : SLC_EMPTY;
 }
 
@@ -363,6 +454,7 @@ int slc__sub_take_newest(struct slc__sub *sub, struct slc__taken *ret) {
       slc__hold_drop(sub, hold);
       continue;
     }
+    if (n > first && sub->view != NULL) slc__virtual_look(sub); /* what lies between is skipped, not lost */
     int status = accept(sub, n, slot, hold, ret);
     if (n > first) slc__sub_tell(sub);
     if (status == PASSED) break;
@@ -388,6 +480,7 @@ int slc__sub_release(struct slc__sub *sub, uint32_t hold) {
 void slc__sub_reject(struct slc__sub *sub, const struct slc__taken *taken) {
   uint64_t received = atomic_load_explicit(&sub->line->received, memory_order_relaxed);
   atomic_store_explicit(&sub->line->received, received - 1, memory_order_relaxed);
+  if (sub->view != NULL) slc__virtual_reject(sub, taken->slot);
   slc__sub_release(sub, taken->hold);
   if (sub->claim > taken->ordinal) sub->claim = taken->ordinal;
   count_dropped(sub, taken->ordinal, taken->ordinal + 1);
@@ -396,18 +489,8 @@ void slc__sub_reject(struct slc__sub *sub, const struct slc__taken *taken) {
 
 /* ---- waiting ---- */
 
-/* Whether the next message, seen in `word`, is one that the channel began with, and hidden: no later one can be.
- * Without a hold: what was read is of that message when its log word is still the same afterwards (as in find.c). */
-static bool is_hidden_beginning(const struct slc__sub *sub, uint64_t word) {
-  uint32_t slot = slc__log_slot(word);
-  if (sub->next != 0 || sub->hidden_flags == 0 || slot >= sub->control.geometry.slots) return false;
-  const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, slot);
-  uint32_t flags = atomic_load_explicit(&prefix->flags, memory_order_relaxed);
-  atomic_thread_fence(memory_order_acquire);
-  return (flags & sub->hidden_flags) != 0 && slc__sub_log_word(sub, 0, memory_order_relaxed) == word;
-}
-
-bool slc__sub_ready(const struct slc__sub *sub) {
+bool slc__sub_ready(struct slc__sub *sub) {
+  if (__builtin_expect(slc__virtual_is_filtered(sub), 0)) return pass_others(sub);
   uint64_t n = sub->next, word = slc__sub_log_word(sub, n, memory_order_seq_cst);
   enum slc__presence presence = slc__presence(&sub->control, word, n);
   if (presence == SLC__PRESENT && is_hidden_beginning(sub, word))
@@ -417,12 +500,12 @@ bool slc__sub_ready(const struct slc__sub *sub) {
 
 /* The payload's line is asked for as soon as the announcement is seen, before the hold is stored: measured, 64-byte
  * round trips 300 -> 260 ns. */
-static bool is_announced(const struct slc__sub *sub) {
+static bool is_announced(struct slc__sub *sub) {
   if (sub->guess == 0) return false;
   const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, sub->guess - 1);
   uint64_t seq = atomic_load_explicit(&prefix->seq, memory_order_acquire);
   if ((seq & ~SLC__SEQ_PENDING) == sub->next + 1) __builtin_prefetch((const uint8_t *)prefix + SLC__PAYLOAD_OFFSET);
-  return seq == sub->next + 1;
+  return seq == sub->next + 1 && (!slc__virtual_is_filtered(sub) || slc__sub_ready(sub));
 }
 
 static bool publishers_differ(const struct slc__sub *sub) {
@@ -441,7 +524,7 @@ bool slc__sub_publishers_changed(struct slc__sub *sub) {
 
 /* Looks mostly at the one line that a publisher writes anyway: polling the log word would take it away from under the
  * publisher's compare-and-swap. */
-static bool spin_for_message(const struct slc__sub *sub, int64_t until) {
+static bool spin_for_message(struct slc__sub *sub, int64_t until) {
   do {
     for (int i = 0; i < SPINS_PER_LOOK; i++) {
       if (is_announced(sub)) return true;
@@ -483,6 +566,11 @@ void slc__sub_sleep(const struct slc__sub *sub, uint64_t bell, int64_t deadline)
 /* The line's word and the table's must name the same value, and the bell still have it: a bell that has moved meanwhile
  * would never match again. */
 bool slc__sub_arm(struct slc__sub *sub) {
+  if (slc__virtual_is_filtered(sub)) {
+    /* A number of its own for each arming: messages of others advance the bell, and must not disarm (virtual.c). */
+    atomic_store_explicit(&sub->line->armed, ++sub->view->armings, memory_order_seq_cst);
+    return !slc__sub_ready(sub);
+  }
   for (int i = 0; i < ARM_TRIES; i++) {
     uint64_t bell = atomic_load_explicit(&sub->bell->bell, memory_order_seq_cst);
     atomic_store_explicit(&sub->line->armed, bell, memory_order_seq_cst);
@@ -495,5 +583,6 @@ bool slc__sub_arm(struct slc__sub *sub) {
 
 uint64_t slc__sub_lag(const struct slc__sub *sub) {
   uint64_t tail = slc__hint(&sub->control.page->tail);
-  return tail > sub->next ? tail - sub->next : 0;
+  uint64_t lag = tail > sub->next ? tail - sub->next : 0;
+  return slc__virtual_is_filtered(sub) ? slc__virtual_lag(sub, lag) : lag;
 }

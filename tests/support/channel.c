@@ -28,12 +28,18 @@ static bool never_sync(void *ctx, uint64_t epoch) {
 
 void test_channel_init(struct test_channel *channel, uint32_t slots, uint64_t slot_size, uint32_t reliable,
                        uint32_t lines) {
+  test_multiplexer_init(channel, slots, slot_size, reliable, lines, 0);
+}
+
+void test_multiplexer_init(struct test_channel *channel, uint32_t slots, uint64_t slot_size, uint32_t reliable,
+                           uint32_t lines, uint32_t virtual_max) {
   memset(channel, 0, sizeof *channel);
   struct slc__geometry g = {.slots = slots,
                             .log_size = slc__geometry_log_size(slots),
                             .max_publishers = 64,
                             .reliable = reliable,
-                            .slot_size = slot_size};
+                            .slot_size = slot_size,
+                            .virtual_max = virtual_max};
   if (slc__geometry_check(&g) != SLC_OK) die("geometry of the test channel");
   channel->geometry = g;
   channel->control_mapping = shared_memory(slc__layout_control_size(&g));

@@ -21,6 +21,9 @@ struct test_channel {
 /* Room for `lines` subscriber lines, none admitted.  Exits the test on failure. */
 void test_channel_init(struct test_channel *channel, uint32_t slots, uint64_t slot_size, uint32_t reliable,
                        uint32_t lines);
+/* The same with so many virtual channels. */
+void test_multiplexer_init(struct test_channel *channel, uint32_t slots, uint64_t slot_size, uint32_t reliable,
+                           uint32_t lines, uint32_t virtual_max);
 void test_channel_deinit(struct test_channel *channel);
 /* Admits a subscriber to the next line(s), as the broker does; before fork, or the publishers must be told. */
 uint32_t test_channel_admit(struct test_channel *channel, uint32_t max_holds, bool reliable);

@@ -11,7 +11,7 @@ int test_message_publish(struct slc__pub *pub, uint32_t slot, uint64_t sequence,
   struct test_message message = {.publisher = pub->id, .sequence = sequence};
   uint64_t size = test_message_size(message, pub->control.geometry.slot_size);
   const struct slc__sending sending = {
-      .size = size, .timestamp = sequence, .flags = size <= SLC__INLINE ? SLC__FLAG_INLINE : 0};
+      .size = size, .timestamp = sequence, .flags = size <= pub->buffers.inline_max ? SLC__FLAG_INLINE : 0};
   test_message_fill(slc__pub_payload(pub, slot, size), message, size);
   return slc__pub_publish(pub, slot, &sending, ret_ordinal);
 }

@@ -146,8 +146,9 @@ struct gaps {
   uint64_t count, first, ordinals, total;
 };
 
-static void note_gap(void *ctx, uint64_t first, uint64_t count) {
+static void note_gap(void *ctx, uint32_t virtual_id, uint64_t first, uint64_t count) {
   struct gaps *gaps = ctx;
+  assert_int_equal(virtual_id, 0);
   gaps->count++;
   gaps->first = first;
   gaps->ordinals = count;
