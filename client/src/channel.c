@@ -19,6 +19,7 @@ static int request_create(slc_client *client, const char *channel, const slc_cha
   shape.metadata_size = options->metadata_size;
   shape.checksum = (uint32_t)options->checksum;
   shape.checksum_size = options->checksum_size;
+  shape.max_virtual = options->max_virtual;
   Slotcast__CreateChannel body = SLOTCAST__CREATE_CHANNEL__INIT;
   body.shape = &shape;
   body.max_loans = options->max_loans;

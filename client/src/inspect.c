@@ -26,6 +26,11 @@ static void channel_deinit(slc_channel_info *channel) {
     free((char *)channel->users[i].client_name);
   }
   free((slc_user_info *)channel->users);
+  for (uint32_t i = 0; channel->virtuals != NULL && i < channel->virtual_count; i++) {
+    free((char *)channel->virtuals[i].name);
+    free((char *)channel->virtuals[i].type);
+  }
+  free((slc_virtual_info *)channel->virtuals);
   free((char *)channel->name);
   free((char *)channel->type);
 }
@@ -57,6 +62,8 @@ static int channel_fill(slc_channel_info *channel, const Slotcast__ChannelSummar
     channel->metadata_size = summary->geometry->metadata_size;
     channel->checksum = (int)summary->geometry->checksum;
     channel->checksum_size = summary->geometry->checksum_size;
+    channel->max_virtual = summary->geometry->virtual_max;
+    channel->virtual_count = summary->virtual_channels;
     channel->largest = summary->largest;
     channel->generation = summary->generation;
     channel->generations = summary->generations;
@@ -130,6 +137,7 @@ void slc_channel_list_free(slc_channel_info *channels, size_t count) {
 struct report {
   slc_channel_info *channel; /* NULL: no page came yet */
   slc_user_info *users;      /* the channel's, while it grows */
+  slc_virtual_info *virtuals;
   bool more;
 };
 
@@ -154,6 +162,7 @@ static int user_fill(slc_user_info *info, const Slotcast__User *user) {
       .would_block = user->would_block,
       .holds = user->holds,
       .max = user->max,
+      .virtual_id = user->virtual_id,
   };
   return info->program != NULL && info->client_name != NULL ? 0 : no_memory();
 }
@@ -172,7 +181,31 @@ static int user_append(struct report *report, const Slotcast__User *user) {
   return user_fill(&report->users[channel->user_count++], user);
 }
 
-/* The figures of the first page; further pages only bring more users. */
+static uint32_t last_virtual(const struct report *report) {
+  uint32_t count = report->virtuals != NULL ? report->channel->virtual_count : 0;
+  return count > 0 ? report->virtuals[count - 1].id : 0;
+}
+
+static int virtual_append(struct report *report, const Slotcast__VirtualChannel *virtual) {
+  slc_channel_info *channel = report->channel;
+  if (virtual->id <= last_virtual(report))
+    return slc__fail(SLC_PROTOCOL, "the broker's list of virtual channels is not in order");
+  slc_virtual_info *grown = reallocarray(report->virtuals, channel->virtual_count + 1, sizeof *grown);
+  if (grown == NULL) return no_memory();
+  channel->virtuals = report->virtuals = grown;
+  slc_virtual_info *info = &report->virtuals[channel->virtual_count++];
+  *info = (slc_virtual_info){
+      .id = virtual->id,
+      .publishers = virtual->publishers,
+      .subscribers = virtual->subscribers,
+      .name = text_copy(virtual->name),
+      .type = text_copy(virtual->type),
+      .messages = virtual->messages,
+  };
+  return info->name != NULL && info->type != NULL ? 0 : no_memory();
+}
+
+/* The figures of the first page; further pages only bring more users and virtual channels. */
 static int report_begin(struct report *report, const Slotcast__ChannelReport *page) {
   if (report->channel != NULL) return 0;
   if (page->summary == NULL) return slc__fail(SLC_PROTOCOL, "the broker's report lacks its summary");
@@ -180,6 +213,7 @@ static int report_begin(struct report *report, const Slotcast__ChannelReport *pa
   if (report->channel == NULL) return no_memory();
   slc_channel_info *channel = report->channel;
   int status = channel_fill(channel, page->summary);
+  channel->virtual_count = 0; /* those that follow are counted */
   channel->bytes = page->bytes;
   channel->drops = page->drops;
   channel->taken_at_ns = page->taken_at;
@@ -195,10 +229,12 @@ static int report_page(void *ctx, struct slc__received *received) {
   struct report *report = ctx;
   if (received->message->body_case != SLOTCAST__MESSAGE__BODY_CHANNEL_REPORT) return slc__answer_unexpected(received);
   const Slotcast__ChannelReport *page = received->message->channel_report;
-  if (page->more && page->n_users == 0)
+  if (page->more && page->n_users == 0 && page->n_virtual_channels == 0)
     return slc__fail(SLC_PROTOCOL, "the broker sent an empty page and says that more follows");
   int status = report_begin(report, page);
   for (size_t i = 0; status == 0 && i < page->n_users; i++) status = user_append(report, page->users[i]);
+  for (size_t i = 0; status == 0 && i < page->n_virtual_channels; i++)
+    status = virtual_append(report, page->virtual_channels[i]);
   report->more = page->more;
   return status;
 }
@@ -214,6 +250,7 @@ int slc_channel_inspect(slc_client *client, const char *channel, slc_channel_inf
     Slotcast__InspectChannel body = SLOTCAST__INSPECT_CHANNEL__INIT;
     body.channel = (char *)channel;
     body.after_user = last_user(&report);
+    body.after_virtual = last_virtual(&report);
     Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
     message.body_case = SLOTCAST__MESSAGE__BODY_INSPECT_CHANNEL;
     message.inspect_channel = &body;

@@ -244,7 +244,8 @@ static int doorbell_append(struct slc__members *members, const Slotcast__Doorbel
   if (status == 0) status = doorbell_get(members, entry, received, &doorbell);
   if (doorbell == NULL) return status;
   uint32_t index = set->view.doorbell_count++;
-  set->view.doorbells[index] = (struct slc__scan_doorbell){.table = table, .line = entry->line, .fd = doorbell->fd};
+  set->view.doorbells[index] = (struct slc__scan_doorbell){
+      .table = table, .line = entry->line, .fd = doorbell->fd, .virtual_id = entry->virtual_id};
   set->doorbells[index] = doorbell;
   return 0;
 }

@@ -67,6 +67,8 @@ struct slc_publisher {
   uint64_t user;
   uint32_t id;
   uint32_t batch;
+  uint32_t virtual_id;               /* 0: a plain channel */
+  uint64_t virtual_base;             /* messages that had the id before */
   struct slc__members members;       /* under the client's lock */
   struct slc__watcher_sets watchers; /* under the client's lock */
   bool listed;                       /* under the client's lock */
@@ -153,6 +155,9 @@ static int opened_check(const Slotcast__PublisherOpened *opened, const struct sl
   if (opened->batch == 0 || opened->batch > shape->slots || opened->max_loans == 0 || opened->max_loans > shape->slots)
     return slc__fail(SLC_PROTOCOL, "the broker admitted %u loans and a batch of %u with %u slots", opened->max_loans,
                      opened->batch, shape->slots);
+  if (opened->virtual_id > shape->virtual_max || (opened->virtual_id == 0) != (shape->virtual_max == 0))
+    return slc__fail(SLC_PROTOCOL, "the broker made this publisher virtual channel %u of %u", opened->virtual_id,
+                     shape->virtual_max);
   if (opened->membership == NULL) return slc__fail(SLC_PROTOCOL, "the broker did not say who subscribes");
   return 0;
 }
@@ -173,6 +178,8 @@ static int publisher_opened(void *ctx, struct slc__received *received) {
   publisher->user = opened->user;
   publisher->id = opened->publisher_id;
   publisher->batch = opened->batch;
+  publisher->virtual_id = opened->virtual_id;
+  publisher->virtual_base = opened->virtual_base;
   publisher->is_the_first = opened->first;
   publisher->next = publisher->client->publishers;
   publisher->client->publishers = publisher;
@@ -196,6 +203,9 @@ static int request_open(slc_publisher *publisher, const char *channel, const slc
   body.checksum_size = options->checksum_size;
   body.max_subscribers = options->max_subscribers;
   body.linger_ns = (uint64_t)options->linger_ns;
+  if (options->multiplexer != NULL) body.multiplexer = (char *)options->multiplexer;
+  body.max_virtual = options->max_virtual;
+  body.virtual_id = options->virtual_id;
   Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
   message.body_case = SLOTCAST__MESSAGE__BODY_OPEN_PUBLISHER;
   message.open_publisher = &body;
@@ -258,6 +268,7 @@ static int publisher_make(slc_publisher *publisher, const char *channel, const s
                            view, sync_membership, publisher);
   if (status != 0) return status;
   publisher->pub_ready = true;
+  if (publisher->virtual_id != 0) slc__pub_set_virtual(&publisher->pub, publisher->virtual_id, publisher->virtual_base);
   publisher->growth = (struct slc__growth){
       .control = &publisher->control,
       .line = publisher->pub.line,
@@ -726,6 +737,7 @@ int slc_publisher_stats_get(slc_publisher *publisher, slc_publisher_stats *ret_s
       .subscribers = atomic_load_explicit(&page->subscribers, memory_order_relaxed),
       .publishers = atomic_load_explicit(&page->publishers, memory_order_relaxed),
       .generation = atomic_load_explicit(&page->generation, memory_order_relaxed),
+      .virtual_id = publisher->virtual_id,
   };
   return slc__stats_copy(ret_stats, &stats, sizeof stats);
 }

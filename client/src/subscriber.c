@@ -30,6 +30,7 @@
 #include "settings.h"
 #include "shm/gate.h"
 #include "shm/slotlog.h"
+#include "shm/virtual.h"
 #include "turn.h"
 #include "watchers.h"
 
@@ -43,6 +44,8 @@ struct attachment {
   struct slc__geometry shape;
   uint32_t line;
   uint32_t max_holds;
+  uint32_t virtual_id; /* of the virtual channel; 0: a plain channel, or a whole multiplexer */
+  uint64_t virtual_base;
   struct slc__mapping control, buffers, table, bell;
 };
 
@@ -58,7 +61,8 @@ struct slc_subscriber {
   bool takes_plainly; /* attached, and nothing is to be done for a message but to take it */
   struct slc__turn turn;
   struct slc__sub sub;
-  struct held *held; /* per hold */
+  struct slc__virtual_view view; /* of a multiplexer */
+  struct held *held;             /* per hold */
   struct slc__generations generations;
   int bell_fd; /* receiving end of the pair; -1: no readiness descriptor asked for */
   int ring_fd; /* sending end */
@@ -98,10 +102,16 @@ static int line_check(const struct attachment *attachment) {
   return 0;
 }
 
-/* Everything or nothing. */
-static int attachment_receive(const Slotcast__Geometry *geometry, uint32_t line, uint32_t max_holds,
+static int virtual_check(const struct attachment *attachment) {
+  if (attachment->virtual_id <= attachment->shape.virtual_max) return 0;
+  return slc__fail(SLC_PROTOCOL, "the broker names virtual channel %u of %u", attachment->virtual_id,
+                   attachment->shape.virtual_max);
+}
+
+/* `place`: what the broker says beside the shape.  Everything or nothing. */
+static int attachment_receive(const Slotcast__Geometry *geometry, const struct attachment *place,
                               struct slc__received *received, struct attachment *ret_attachment) {
-  SLC__CLEANUP(attachment_deinit) struct attachment fresh = {.line = line, .max_holds = max_holds};
+  SLC__CLEANUP(attachment_deinit) struct attachment fresh = *place;
   int status = slc__received_geometry(geometry, &fresh.shape);
   if (status == 0)
     status = slc__received_map(received, SLC__OBJECT_CONTROL, SLC__READ_ONLY, slc__layout_control_size(&fresh.shape),
@@ -113,6 +123,7 @@ static int attachment_receive(const Slotcast__Geometry *geometry, uint32_t line,
   if (status == 0)
     status = slc__received_map(received, SLC__OBJECT_BELL, SLC__READ_ONLY, slc__layout_bell_size(), &fresh.bell);
   if (status == 0) status = line_check(&fresh);
+  if (status == 0) status = virtual_check(&fresh);
   if (status == 0) status = slc__received_finish(received);
   if (status != 0) return status;
   *ret_attachment = fresh;
@@ -161,7 +172,11 @@ int slc__subscriber_pushed(slc_client *client, struct slc__received *received) {
   if (subscriber == NULL) return 0;
   if (subscriber->attachment_there)
     return slc__fail(SLC_PROTOCOL, "the broker attached subscriber %ju twice", (uintmax_t)push->user);
-  int status = attachment_receive(push->geometry, push->line, push->max_holds, received, &subscriber->attachment);
+  const struct attachment place = {.line = push->line,
+                                   .max_holds = push->max_holds,
+                                   .virtual_id = push->virtual_id,
+                                   .virtual_base = push->virtual_base};
+  int status = attachment_receive(push->geometry, &place, received, &subscriber->attachment);
   if (status == SLC_PROTOCOL) return status;
   if (status == 0) {
     subscriber->attachment_there = true;
@@ -207,30 +222,46 @@ static void wishes_apply(struct slc__sub *sub, slc_subscriber *subscriber) {
 
 /* Where the slot log is to start: `was_first` when it was here before the first message, so that all are new to it. One
  * that looks back further than the latest begins with the oldest, and goes on from there. */
-static enum slc__start start_of(const slc_subscriber_options *options, bool was_first) {
+static enum slc__start start_of(const slc_subscriber_options *options, bool was_first, bool is_filtered) {
   if (was_first) return SLC__START_FIRST;
   switch (options->start) {
   case SLC_START_OLDEST:
   case SLC_START_ORDINAL:
     return SLC__START_OLDEST;
   case SLC_START_LAST:
-    return options->start_count > 1 ? SLC__START_OLDEST : SLC__START_LAST;
+    return options->start_count > 1 || is_filtered ? SLC__START_OLDEST : SLC__START_LAST;
   default:
     return SLC__START_NEWEST;
   }
 }
 
+/* The latest of a virtual channel are looked for when it is known which these are. */
 static void start_go_on(struct slc__sub *sub, const slc_subscriber_options *options, bool was_first) {
-  if (options->start == SLC_START_ORDINAL) slc__sub_start_at(sub, options->start_ordinal - 1);
-  if (options->start == SLC_START_LAST && options->start_count > 1 && !was_first)
-    slc__sub_start_last(sub, options->start_count);
+  uint64_t count = options->start_count != 0 ? options->start_count : 1;
+  if (options->start == SLC_START_LAST && !was_first && (count > 1 || slc__virtual_is_filtered(sub)))
+    slc__sub_start_last(sub, count);
+}
+
+/* How it looks at a multiplexer.  On a plain channel nothing. */
+static int view_make(slc_subscriber *subscriber) {
+  const struct attachment *attachment = &subscriber->attachment;
+  uint32_t most = attachment->shape.virtual_max;
+  if (most == 0) return 0;
+  uint32_t counts = attachment->virtual_id != 0 ? 1 : most + 1;
+  subscriber->view = (struct slc__virtual_view){.wanted = attachment->virtual_id,
+                                                .base = attachment->virtual_base,
+                                                .counts = calloc(counts, sizeof *subscriber->view.counts)};
+  if (subscriber->view.counts == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for %u virtual channels", counts);
+  subscriber->view.counts[0].base = attachment->virtual_base;
+  return 0;
 }
 
 /* What asks for more than plain takes: everything here is out of the way of those who don't. */
 static void plainness_note(slc_subscriber *subscriber) {
   bool is_bare = subscriber->checking.metadata_size == 0 && subscriber->checking.kind == SLC__CHECKSUM_NONE;
-  subscriber->takes_plainly = subscriber->attached && is_bare && !subscriber->turn.is_shared &&
-                              !subscriber->options.show_activation && subscriber->bell_fd < 0;
+  subscriber->takes_plainly = subscriber->attached && is_bare && subscriber->view.counts == NULL &&
+                              !subscriber->turn.is_shared && !subscriber->options.show_activation &&
+                              subscriber->bell_fd < 0;
 }
 
 /* From here on the attachment is the subscriber's thread's alone. */
@@ -238,16 +269,21 @@ static int attachment_use(slc_subscriber *subscriber, bool was_first) {
   const struct attachment *attachment = &subscriber->attachment;
   subscriber->held = calloc(attachment->max_holds, sizeof *subscriber->held);
   if (subscriber->held == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for %u holds", attachment->max_holds);
+  int status = view_make(subscriber);
+  if (status != 0) return status;
   struct slc__control control;
   struct slc__buffers buffers;
   slc__control_init(&control, &attachment->shape, attachment->control.base);
   slc__buffers_init(&buffers, &attachment->shape, attachment->buffers.base);
   slc__sub_init(&subscriber->sub, &control, &buffers, attachment->table.base, attachment->bell.base, attachment->line,
-                attachment->max_holds, start_of(&subscriber->options, was_first));
+                attachment->max_holds, start_of(&subscriber->options, was_first, attachment->virtual_id != 0));
   subscriber->sub.payload_of = payload_of;
   subscriber->sub.payload_ctx = subscriber;
   subscriber->sub.watch = (struct slc__watch){.sync = sync_watchers, .ctx = subscriber};
   wishes_apply(&subscriber->sub, subscriber);
+  if (subscriber->options.start == SLC_START_ORDINAL)
+    slc__sub_start_at(&subscriber->sub, subscriber->options.start_ordinal - 1);
+  if (subscriber->view.counts != NULL) slc__sub_set_view(&subscriber->sub, &subscriber->view);
   start_go_on(&subscriber->sub, &subscriber->options, was_first);
   slc__checking_init(&subscriber->checking, &attachment->shape, subscriber->options.compute_checksum,
                      subscriber->options.callback_ctx);
@@ -295,8 +331,11 @@ static int subscriber_opened(void *ctx, struct slc__received *received) {
     return slc__answer_unexpected(received);
   const Slotcast__SubscriberOpened *opened = received->message->subscriber_opened;
   if (opened->user == 0) return slc__fail(SLC_PROTOCOL, "the broker did not say which subscriber this is");
-  int status = opened->attached ? attachment_receive(opened->geometry, opened->line, opened->max_holds, received,
-                                                     &subscriber->attachment)
+  const struct attachment place = {.line = opened->line,
+                                   .max_holds = opened->max_holds,
+                                   .virtual_id = opened->virtual_id,
+                                   .virtual_base = opened->virtual_base};
+  int status = opened->attached ? attachment_receive(opened->geometry, &place, received, &subscriber->attachment)
                                 : slc__received_finish(received);
   if (status != 0) return status;
   subscriber->attachment_there = opened->attached;
@@ -315,6 +354,7 @@ static int request_open(slc_subscriber *subscriber, const char *channel, const s
   body.max_holds = options->max_holds;
   body.reliable = options->reliable != 0;
   body.metadata_size = options->metadata_size;
+  if (options->multiplexer != NULL) body.multiplexer = (char *)options->multiplexer;
   Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
   message.body_case = SLOTCAST__MESSAGE__BODY_OPEN_SUBSCRIBER;
   message.open_subscriber = &body;
@@ -419,6 +459,7 @@ void slc_subscriber_close(slc_subscriber *subscriber) {
   slc__fd_close(&subscriber->ring_fd);
   free(subscriber->attachment_detail);
   free(subscriber->held);
+  free(subscriber->view.counts);
   free(subscriber);
 }
 
@@ -467,6 +508,11 @@ static int message_accept(slc_subscriber *subscriber, const struct slc__taken *t
   if ((taken->flags & SLC__FLAG_ACTIVATION) != 0) ret_message->flags |= SLC_MESSAGE_ACTIVATION;
   ret_message->metadata_size = checking->metadata_size;
   if (checking->metadata_size != 0) ret_message->metadata = taken->extra;
+  if (subscriber->view.counts != NULL && (taken->flags & SLC__FLAG_VIRTUAL) != 0) {
+    struct slc__virtual_name name = slc__virtual_name(&subscriber->sub, taken->slot);
+    ret_message->virtual_id = name.id;
+    ret_message->virtual_ordinal = name.ordinal;
+  }
   return 0;
 }
 
@@ -738,6 +784,8 @@ int slc_subscriber_stats_get(slc_subscriber *subscriber, slc_subscriber_stats *r
     const struct slc__sub *sub = &subscriber->sub;
     const struct slc__control_page *page = sub->control.page;
     stats.attached = 1;
+    stats.virtual_id = subscriber->attachment.virtual_id;
+    stats.max_virtual = sub->control.geometry.virtual_max;
     stats.slots = sub->control.geometry.slots;
     stats.slot_size = sub->control.geometry.slot_size;
     stats.publishers = atomic_load_explicit(&page->publishers, memory_order_acquire);
@@ -745,6 +793,22 @@ int slc_subscriber_stats_get(slc_subscriber *subscriber, slc_subscriber_stats *r
     stats.received = atomic_load_explicit(&sub->line->received, memory_order_relaxed);
     stats.dropped = sub->dropped;
     stats.lag = slc__sub_lag(sub);
+    slc__turn_end(&subscriber->turn);
+  }
+  return slc__stats_copy(ret_stats, &stats, sizeof stats);
+}
+
+int slc_subscriber_virtual_stats_get(slc_subscriber *subscriber, uint32_t virtual_id, slc_virtual_stats *ret_stats) {
+  int status = begin(subscriber);
+  if (status != 0 && status != SLC_EMPTY) return status;
+  slc_virtual_stats stats = {0};
+  if (status == 0) {
+    const struct slc__virtual_count *count = slc__virtual_count_of(&subscriber->sub, virtual_id);
+    if (count == NULL)
+      return end(subscriber,
+                 slc__fail(SLC_INVALID, "this subscriber does not look at a virtual channel %u", virtual_id));
+    stats.received = count->received;
+    stats.dropped = count->dropped;
     slc__turn_end(&subscriber->turn);
   }
   return slc__stats_copy(ret_stats, &stats, sizeof stats);

@@ -141,6 +141,12 @@ struct channel {
   bool had_publisher;
   uint64_t bytes_of_gone, drops_of_gone; /* what users that have left have published and lost */
   LIST_HEAD(, user) users;
+  void *virtuals;               /* tsearch tree of struct virtual by name; of a plain channel empty */
+  struct virtual **virtual_ids; /* by id */
+  uint32_t virtual_count;       /* of those with an id */
+  uint32_t virtual_next;        /* ids up to this one were given */
+  uint64_t virtual_leavings;
+  uint64_t virtual_memory; /* bytes of their records */
   /* What the first who said it has settled (life.c); 0: nobody has, there is no limit. */
   bool is_fixed; /* does not grow */
   uint32_t max_subscribers;
@@ -152,6 +158,17 @@ struct channel {
   struct lingering *linger; /* NULL: it has users, or stays without */
 };
 
+/* One of a multiplexer. */
+struct virtual {
+  char *name;
+  char *type;    /* "": any */
+  uint32_t id;   /* 0: no publisher came yet */
+  uint64_t base; /* messages that had the id before */
+  uint32_t users;
+  uint32_t publishers, subscribers;
+  uint64_t left; /* the number of its last user's leaving */
+};
+
 struct user {
   LIST_ENTRY(user) of_channel, of_process;
   uint64_t id;
@@ -160,8 +177,9 @@ struct user {
   struct client *client; /* NULL: disconnected */
   bool is_publisher;
   bool is_reliable;
-  bool is_counted; /* in its channel's publishers or subscribers */
-  uint32_t max;    /* loans or holds */
+  bool is_counted;         /* in its channel's publishers or subscribers */
+  struct virtual *virtual; /* NULL: of a plain channel, or of a whole multiplexer */
+  uint32_t max;            /* loans or holds */
   char name[256];
   int doorbell; /* -1: none */
   uint32_t doorbell_id;
@@ -179,6 +197,7 @@ struct user {
   uint32_t line;
   struct lifeline *lifeline; /* NULL: not attached, or not reliable */
   bool owes_attachment;
+  bool is_attached; /* it was told its place */
   struct {
     bool is_known; /* it was looked at before */
     bool is_hold_told;
@@ -267,8 +286,8 @@ enum { WHO_TEXT_MAX = 2048 };
 void channel_name_users(const struct channel *channel, enum channel_users which, char text[WHO_TEXT_MAX]);
 /* Slots promised to the channel's users. */
 uint64_t channel_budget(const struct channel *channel);
-/* The batch of one more publisher: what is good for so many slots, but at most a quarter of what is not promised, so
- * that others still have room; at least PUBLISHER_BATCH_MIN. */
+/* The batch of one more publisher: what is good for so many slots, but at most a quarter of what is not promised (on a
+ * multiplexer: its share, were there max_publishers), so that others still have room; at least PUBLISHER_BATCH_MIN. */
 enum { PUBLISHER_BATCH_MIN = 2 };
 uint32_t channel_batch(const struct channel *channel, uint32_t slots, uint32_t max_loans);
 /* SLC_NO_BUDGET, saying who has what, when `more` slots do not fit. */
@@ -291,6 +310,23 @@ uint64_t generation_largest(const struct channel *channel); /* payload bytes per
 int table_admit(struct broker *broker, struct channel *channel, struct user *user);
 void table_dismiss(struct user *user);
 void table_free(struct table *table);
+
+/* ---- virtual.c ---- */
+
+/* Found, or made; one user more. */
+int virtual_obtain(struct broker *broker, struct channel *channel, const char *name, struct virtual **ret_virtual);
+/* One user less.  Takes NULL. */
+void virtual_release(struct channel *channel, struct virtual *virtual);
+/* It has an id from now on, `wanted` or (0) any.  SLC_INCOMPATIBLE, SLC_LIMIT. */
+int virtual_number(struct channel *channel, struct virtual *virtual, uint32_t wanted);
+/* With the channel's shape, and without it again. */
+int virtuals_shape(struct channel *channel);
+void virtuals_unshape(struct channel *channel);
+/* Whether the channel is, or may become, what a request takes it for. */
+int virtual_check_request(const struct channel *channel, bool is_multiplexer);
+/* `virtual` NULL: all of them. */
+int virtual_check_type(const struct channel *channel, const struct virtual *virtual, const char *type);
+void virtual_adopt_type(struct virtual *virtual, const char *type);
 
 /* ---- user.c ---- */
 

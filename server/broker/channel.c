@@ -79,6 +79,7 @@ void channel_unshape(struct channel *channel) {
   slc__mapping_deinit(&channel->control_mapping);
   object_close(&channel->control_fd);
   object_close(&channel->buffers_fd);
+  virtuals_unshape(channel);
   free(channel->publisher_ids);
   channel->publisher_ids = NULL;
   channel->is_shaped = false;
@@ -128,6 +129,7 @@ int channel_shape(struct broker *broker, struct channel *channel, const struct s
   channel->geometry = *geometry;
   channel->publisher_ids = calloc(geometry->max_publishers + 1, 1);
   if (channel->publisher_ids == NULL) status = slc__fail(SLC_NO_MEMORY, "no memory for %s", channel->name);
+  if (status == SLC_OK) status = virtuals_shape(channel);
   if (status == SLC_OK) status = make_control(broker, channel);
   if (status == SLC_OK)
     status = make_object(broker, SLC__OBJECT_BUFFERS, slc__layout_buffers_size(geometry), &channel->buffers_fd);
@@ -168,12 +170,21 @@ uint64_t channel_budget(const struct channel *channel) {
   return sum;
 }
 
+/* A multiplexer has many publishers, each with little to publish: none takes more than its share, or those who come
+ * first would leave no room for the others. */
+static uint64_t share_of_multiplexer(const struct channel *channel, uint32_t slots, uint32_t max_loans) {
+  uint32_t share = (slots - 1) / channel->geometry.max_publishers;
+  return share > max_loans ? share - max_loans : 0;
+}
+
 uint32_t channel_batch(const struct channel *channel, uint32_t slots, uint32_t max_loans) {
   uint64_t promised = channel_budget(channel) + max_loans + 1;
-  uint64_t quarter = promised < slots ? (slots - promised) / 4 : 0;
+  uint64_t left = promised < slots ? slots - promised : 0;
+  uint64_t share = channel->geometry.virtual_max != 0 ? share_of_multiplexer(channel, slots, max_loans) : left / 4;
+  if (share > left) share = left;
   uint32_t good = slc__geometry_batch(slots);
-  if (quarter >= good) return good;
-  return quarter > PUBLISHER_BATCH_MIN ? (uint32_t)quarter : PUBLISHER_BATCH_MIN;
+  if (share >= good) return good;
+  return share > PUBLISHER_BATCH_MIN ? (uint32_t)share : PUBLISHER_BATCH_MIN;
 }
 
 static void append_user(char text[WHO_TEXT_MAX], const struct user *user) {

@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "broker/broker.h"
 
-enum { CHANNELS_PER_PAGE = 100, USERS_PER_PAGE = 100 };
+enum { CHANNELS_PER_PAGE = 100, USERS_PER_PAGE = 100, VIRTUALS_PER_PAGE = 200 };
 
 void geometry_to_message(const struct slc__geometry *geometry, Slotcast__Geometry *message) {
   slotcast__geometry__init(message);
@@ -48,6 +48,7 @@ static void summarize(const struct channel *channel, Slotcast__ChannelSummary *s
   summary->generation = channel->generation;
   summary->generations = channel->generation_count + 1;
   summary->largest = generation_largest(channel);
+  summary->virtual_channels = channel->virtual_count;
 }
 
 /* ---- the list ---- */
@@ -128,6 +129,7 @@ static void describe(const struct user *user, Slotcast__User *entry) {
   entry->uid = user->process->peer.uid;
   entry->program = user->process->peer.program;
   entry->client_name = (char *)(uintptr_t)user->name;
+  entry->virtual_id = user->virtual != NULL ? user->virtual->id : 0;
   entry->max = user->max;
   entry->connected = user->client != NULL;
   if (user->is_publisher) {
@@ -183,6 +185,35 @@ static const struct user *next_user(const struct channel *channel, uint64_t afte
   return best;
 }
 
+static void describe_virtual(const struct channel *channel, const struct virtual *virtual,
+                             Slotcast__VirtualChannel *entry) {
+  uint64_t last = atomic_load_explicit(&channel->control.maxima[virtual->id], memory_order_relaxed);
+  slotcast__virtual_channel__init(entry);
+  entry->id = virtual->id;
+  entry->name = virtual->name;
+  entry->type = virtual->type;
+  entry->messages = last > virtual->base ? last - virtual->base : 0;
+  entry->publishers = virtual->publishers;
+  entry->subscribers = virtual->subscribers;
+}
+
+static void add_virtuals(const struct channel *channel, uint32_t after, Slotcast__ChannelReport *report) {
+  static Slotcast__VirtualChannel entries[VIRTUALS_PER_PAGE];
+  static Slotcast__VirtualChannel *list[VIRTUALS_PER_PAGE];
+  uint32_t most = channel->virtual_ids != NULL ? channel->geometry.virtual_max : 0;
+  report->virtual_channels = list;
+  for (uint32_t id = after < most ? after + 1 : most + 1; id <= most; id++) {
+    if (channel->virtual_ids[id] == NULL) continue;
+    if (report->n_virtual_channels == VIRTUALS_PER_PAGE) {
+      report->more = true;
+      break;
+    }
+    size_t i = report->n_virtual_channels++;
+    list[i] = &entries[i];
+    describe_virtual(channel, channel->virtual_ids[id], &entries[i]);
+  }
+}
+
 int send_channel_report(struct client *client, uint64_t serial, const Slotcast__InspectChannel *request) {
   static Slotcast__User entries[USERS_PER_PAGE];
   static Slotcast__User *list[USERS_PER_PAGE];
@@ -209,6 +240,7 @@ int send_channel_report(struct client *client, uint64_t serial, const Slotcast__
     describe(user, &entries[report.n_users++]);
     after = user->id;
   }
+  add_virtuals(channel, request->after_virtual, &report);
   message.serial = serial;
   message.body_case = SLOTCAST__MESSAGE__BODY_CHANNEL_REPORT;
   message.channel_report = &report;

@@ -171,27 +171,29 @@ static int check_same_shape(const struct channel *channel, const Slotcast__OpenP
   const struct slc__geometry *g = &channel->geometry;
   if (!channel->is_shaped) return SLC_OK;
   if ((shape->slots == 0 || shape->slots == g->slots) && (shape->slot_size == 0 || shape->slot_size == g->slot_size) &&
-      (shape->max_publishers == 0 || shape->max_publishers == g->max_publishers))
+      (shape->max_publishers == 0 || shape->max_publishers == g->max_publishers) &&
+      (shape->max_virtual == 0 || shape->max_virtual == g->virtual_max))
     return SLC_OK;
   return slc__fail(SLC_INCOMPATIBLE,
-                   "the channel %s exists with %u slots of %llu bytes and at most %u publishers; asked for were %u, "
-                   "%llu and %u: ask for the same, or for 0 (as it is), or remove it first",
-                   channel->name, g->slots, (unsigned long long)g->slot_size, g->max_publishers, shape->slots,
-                   (unsigned long long)shape->slot_size, shape->max_publishers);
+                   "the channel %s exists with %u slots of %llu bytes, at most %u publishers and %u virtual channels; "
+                   "asked for were %u, %llu, %u and %u: ask for the same, or for 0 (as it is), or remove it first",
+                   channel->name, g->slots, (unsigned long long)g->slot_size, g->max_publishers, g->virtual_max,
+                   shape->slots, (unsigned long long)shape->slot_size, shape->max_publishers, shape->max_virtual);
 }
 
 /* Who makes it stay pays for it from then on. */
 static int take_over(struct broker *broker, struct channel *channel, struct account *account) {
   if (channel->account == account) return SLC_OK;
+  uint64_t memory = channel->memory + channel->virtual_memory;
   int status = charge(broker, account, LIMIT_channels, 1);
   if (status != SLC_OK) return status;
-  status = charge(broker, account, LIMIT_memory, channel->memory);
+  status = charge(broker, account, LIMIT_memory, memory);
   if (status != SLC_OK) {
     discharge(account, LIMIT_channels, 1);
     return status;
   }
   discharge(channel->account, LIMIT_channels, 1);
-  discharge(channel->account, LIMIT_memory, channel->memory);
+  discharge(channel->account, LIMIT_memory, memory);
   account_unref(channel->account);
   channel->account = account;
   account->references++;
@@ -202,6 +204,7 @@ static int create(struct client *client, struct channel *channel, const Slotcast
   const Slotcast__OpenPublisher *shape = request->shape;
   bool is_first;
   int status = check_same_shape(channel, shape);
+  if (status == SLC_OK && !channel->is_shaped) status = virtual_check_request(channel, shape->max_virtual != 0);
   if (status == SLC_OK) status = check_total(channel, true, channel->max_loans, request->max_loans);
   if (status == SLC_OK) status = check_total(channel, false, channel->max_holds, request->max_holds);
   if (status == SLC_OK) status = channel_agree_shape(client->broker, channel, shape, 0, 0, &is_first);

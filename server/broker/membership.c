@@ -15,7 +15,7 @@ enum {
   PAGE_DESCRIPTORS = 200, /* per page: below SCM_MAX_FD with those of PublisherOpened beside */
   PAGE_BYTES = 64 * 1024, /* of line bytes and entries */
   PAGE_ITEMS = 2048,      /* of each kind */
-  DOORBELL_BYTES = 24,
+  DOORBELL_BYTES = 32,
   PROCESS_BYTES = 24,
 };
 
@@ -73,6 +73,7 @@ static int add_doorbell(struct outgoing *outgoing, struct snapshot *snapshot, co
   entry->table = user->table->id;
   entry->line = user->line;
   entry->id = user->doorbell_id;
+  entry->virtual_id = user->virtual != NULL ? user->virtual->id : 0;
   page.bytes += DOORBELL_BYTES;
   entry->fresh = user->doorbell_id > snapshot->publisher->doorbells_sent;
   if (!entry->fresh) return SLC_OK;
@@ -220,6 +221,10 @@ int send_publisher_opened(struct user *user, uint64_t serial) {
   opened.batch = user->batch;
   opened.first = user->is_the_first;
   opened.max_loans = user->max;
+  if (user->virtual != NULL) {
+    opened.virtual_id = user->virtual->id;
+    opened.virtual_base = user->virtual->base;
+  }
   opened.membership = &page.body;
   outgoing_init(&outgoing, serial);
   outgoing.message.body_case = SLOTCAST__MESSAGE__BODY_PUBLISHER_OPENED;
@@ -270,10 +275,15 @@ int send_subscriber_opened(struct user *user, uint64_t serial) {
     shape_message(user->channel, &geometry);
     opened.geometry = &geometry;
     opened.line = user->line;
+    if (user->virtual != NULL) {
+      opened.virtual_id = user->virtual->id;
+      opened.virtual_base = user->virtual->base;
+    }
     status = add_subscriber_objects(&outgoing, user);
   }
   if (status == SLC_OK) status = outgoing_send(&outgoing, user->client);
   outgoing_deinit(&outgoing);
+  user->is_attached = opened.attached;
   return status;
 }
 
@@ -288,6 +298,10 @@ void attachment_push(struct user *user) {
   attached.geometry = &geometry;
   attached.line = user->line;
   attached.max_holds = user->max;
+  if (user->virtual != NULL) {
+    attached.virtual_id = user->virtual->id;
+    attached.virtual_base = user->virtual->base;
+  }
   outgoing_init(&outgoing, 0);
   outgoing.message.body_case = SLOTCAST__MESSAGE__BODY_SUBSCRIBER_ATTACHED;
   outgoing.message.subscriber_attached = &attached;
@@ -295,6 +309,7 @@ void attachment_push(struct user *user) {
   if (status == SLC_OK) status = outgoing_try_send(&outgoing, user->client);
   outgoing_deinit(&outgoing);
   user->owes_attachment = status == SLC__NET_AGAIN;
+  user->is_attached = true;
   if (status < 0) push_give_up(user);
 }
 

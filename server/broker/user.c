@@ -16,6 +16,7 @@ enum {
   DEFAULT_PUBLISHERS = 64,
   DEFAULT_HOLDS = 2,
   HOLDS_MAX = 4096,
+  DEFAULT_VIRTUAL_MAX = 1024,
 };
 
 /* ---- a user without a place yet ---- */
@@ -39,6 +40,21 @@ static int user_make(struct client *client, struct channel *channel, struct user
   LIST_INSERT_HEAD(&client->process->users, user, of_process);
   *ret_user = user;
   return SLC_OK;
+}
+
+static void adopt_type(struct channel *channel, struct virtual *virtual, const char *type) {
+  if (virtual != NULL) {
+    virtual_adopt_type(virtual, type);
+  } else {
+    channel_adopt_type(channel, type);
+  }
+}
+
+static void count_user(struct user *user, int change) {
+  *(user->is_publisher ? &user->channel->publishers : &user->channel->subscribers) += (uint32_t)change;
+  if (user->virtual != NULL)
+    *(user->is_publisher ? &user->virtual->publishers : &user->virtual->subscribers) += (uint32_t)change;
+  user->is_counted = change > 0;
 }
 
 static void set_counts(const struct channel *channel) {
@@ -101,6 +117,12 @@ static uint32_t checksum_size(const Slotcast__OpenPublisher *request) {
   return request->checksum == SLC__CHECKSUM_CRC32C ? sizeof(uint32_t) : request->checksum_size;
 }
 
+/* Whoever creates a multiplexer says only how many; 0: a plain channel. */
+static uint32_t virtual_max(const Slotcast__OpenPublisher *request) {
+  bool is_default = request->max_virtual == 0 && request->multiplexer[0] != '\0';
+  return is_default ? DEFAULT_VIRTUAL_MAX : request->max_virtual;
+}
+
 static int first_geometry(const struct channel *channel, const Slotcast__OpenPublisher *request, uint32_t max_loans,
                           struct slc__geometry *ret) {
   const struct user *reliable = find_reliable_subscriber(channel);
@@ -119,15 +141,17 @@ static int first_geometry(const struct channel *channel, const Slotcast__OpenPub
       .metadata_size = request->metadata_size,
       .checksum = request->checksum,
       .checksum_size = checksum_size(request),
+      .virtual_max = virtual_max(request),
   };
   if (slc__geometry_check(ret) == SLC_OK) return check_against_waiting(channel, ret->metadata_size);
-  return slc__fail(SLC_INVALID,
-                   "a channel has %d to %u slots of 1 to %llu bytes and 1 to %d publishers, keeps at most slots - 3 "
-                   "messages, with up to %d bytes of metadata and %d of checksum; asked for were %u, %llu, %u, %u, %u "
-                   "and %u",
-                   SLC__SLOTS_MIN, SLC__SLOTS_MAX, (unsigned long long)SLC__SLOT_SIZE_MAX, SLC__PUBLISHERS_MAX,
-                   SLC__METADATA_MAX, SLC__CHECKSUM_MAX, slots, (unsigned long long)ret->slot_size, ret->max_publishers,
-                   ret->keep_last, ret->metadata_size, ret->checksum_size);
+  return slc__fail(
+      SLC_INVALID,
+      "a channel has %d to %u slots of 1 to %llu bytes and 1 to %d publishers, keeps at most slots - 3 "
+      "messages, with up to %d bytes of metadata and %d of checksum, in at most %d virtual channels; asked "
+      "for were %u, %llu, %u, %u, %u, %u and %u",
+      SLC__SLOTS_MIN, SLC__SLOTS_MAX, (unsigned long long)SLC__SLOT_SIZE_MAX, SLC__PUBLISHERS_MAX, SLC__METADATA_MAX,
+      SLC__CHECKSUM_MAX, SLC__VIRTUAL_MAX, slots, (unsigned long long)ret->slot_size, ret->max_publishers,
+      ret->keep_last, ret->metadata_size, ret->checksum_size, ret->virtual_max);
 }
 
 static bool is_same(uint32_t asked, uint32_t is) {
@@ -147,6 +171,9 @@ static int check_against_shape(const struct channel *channel, const Slotcast__Op
   if (channel->is_fixed && request->slot_size > g->slot_size)
     return slc__fail(SLC_INCOMPATIBLE, "the channel %s has slots of %llu bytes for good; asked for were %llu",
                      channel->name, (unsigned long long)g->slot_size, (unsigned long long)request->slot_size);
+  if (request->max_virtual > g->virtual_max)
+    return slc__fail(SLC_INCOMPATIBLE, "the multiplexer %s has at most %u virtual channels, asked for were %u",
+                     channel->name, g->virtual_max, request->max_virtual);
   if (is_same(request->keep_last, g->keep_last) && is_same(request->metadata_size, g->metadata_size) &&
       is_same(request->checksum, g->checksum) && is_same(checksum_size(request), g->checksum_size))
     return SLC_OK;
@@ -170,11 +197,16 @@ static int take_publisher_id(struct channel *channel, struct user *user) {
                    channel->name, channel->geometry.max_publishers, who);
 }
 
-/* Those who subscribed before there was a shape get their lines now; nothing has been published yet. */
+/* A virtual channel has a place for subscribers when it has an id. */
+static bool has_place(const struct user *user) {
+  return user->channel->is_shaped && (user->virtual == NULL || user->virtual->id != 0);
+}
+
+/* Those who subscribed before there was a place for them get their lines now; nothing has been published yet. */
 static int admit_waiting(struct broker *broker, struct channel *channel) {
   struct user *user;
   LIST_FOREACH(user, &channel->users, of_channel) {
-    if (user->is_publisher || user->table != NULL) continue;
+    if (user->is_publisher || user->table != NULL || !has_place(user)) continue;
     int status = table_admit(broker, channel, user);
     if (status != SLC_OK) return status;
   }
@@ -184,7 +216,7 @@ static int admit_waiting(struct broker *broker, struct channel *channel) {
 void channel_attach_waiting(struct channel *channel) {
   struct user *user;
   LIST_FOREACH(user, &channel->users, of_channel) {
-    if (!user->is_publisher) attachment_push(user);
+    if (!user->is_publisher && user->table != NULL && !user->is_attached) attachment_push(user);
   }
 }
 
@@ -225,41 +257,75 @@ int channel_agree_shape(struct broker *broker, struct channel *channel, const Sl
 
 /* ---- publishers ---- */
 
-static int publisher_admit(struct client *client, struct channel *channel, const Slotcast__OpenPublisher *request,
-                           struct user **ret_user) {
-  uint32_t max_loans = request->max_loans != 0 ? request->max_loans : 1;
-  bool is_first;
+/* The virtual channel has an id from now on, and those who waited for it a place. */
+static int begin_virtual(struct broker *broker, struct channel *channel, struct virtual *virtual, uint32_t wanted,
+                         bool is_first) {
+  bool is_new = virtual->id == 0;
+  int status = virtual_number(channel, virtual, wanted);
+  if (status == SLC_OK && is_new) status = admit_waiting(broker, channel);
+  if (status != SLC_OK || is_first || !is_new) return status;
+  membership_announce(channel);
+  channel_attach_waiting(channel);
+  return SLC_OK;
+}
+
+static int publisher_agree(struct broker *broker, struct channel *channel, struct virtual *virtual,
+                           const Slotcast__OpenPublisher *request, uint32_t max_loans, bool *ret_is_first) {
   int status = channel_check_loans(channel, max_loans);
+  if (status == SLC_OK) status = virtual_check_request(channel, virtual != NULL);
+  if (status == SLC_OK && virtual != NULL) status = virtual_check_type(channel, virtual, request->type);
   if (status == SLC_OK)
-    status = channel_agree_shape(client->broker, channel, request, max_loans, (uint64_t)max_loans + PUBLISHER_BATCH_MIN,
-                                 &is_first);
-  if (status != SLC_OK) return status;
+    status = channel_agree_shape(broker, channel, request, max_loans, (uint64_t)max_loans + PUBLISHER_BATCH_MIN,
+                                 ret_is_first);
+  if (status != SLC_OK || virtual == NULL) return status;
+  status = begin_virtual(broker, channel, virtual, request->virtual_id, *ret_is_first);
+  if (status != SLC_OK && *ret_is_first) channel_take_back(channel);
+  return status;
+}
+
+static int publisher_place(struct client *client, struct channel *channel, struct virtual *virtual, bool is_reliable,
+                           uint32_t max_loans, bool is_first, struct user **ret_user) {
   uint32_t batch = channel_batch(channel, channel->geometry.slots, max_loans);
   struct user *user;
-  status = user_make(client, channel, &user);
+  int status = user_make(client, channel, &user);
   if (status != SLC_OK) {
     if (is_first) channel_take_back(channel);
+    virtual_release(channel, virtual);
     return status;
   }
   user->batch = batch;
   user->is_publisher = true;
-  user->is_reliable = request->reliable != 0;
+  user->is_reliable = is_reliable;
   user->max = max_loans;
+  user->virtual = virtual; /* it has the one user more that was obtained */
   status = take_publisher_id(channel, user);
   if (status != SLC_OK) {
     user_leave(user);
     return status;
   }
-  channel_adopt_type(channel, request->type);
+  *ret_user = user;
+  return SLC_OK;
+}
+
+static int publisher_admit(struct client *client, struct channel *channel, struct virtual *virtual,
+                           const Slotcast__OpenPublisher *request, struct user **ret_user) {
+  uint32_t max_loans = request->max_loans != 0 ? request->max_loans : 1;
+  bool is_first;
+  int status = publisher_agree(client->broker, channel, virtual, request, max_loans, &is_first);
+  if (status != SLC_OK) {
+    virtual_release(channel, virtual);
+    return status;
+  }
+  status = publisher_place(client, channel, virtual, request->reliable != 0, max_loans, is_first, ret_user);
+  if (status != SLC_OK) return status;
+  adopt_type(channel, virtual, request->type);
   channel_adopt_terms(channel, request);
-  channel->publishers++;
-  user->is_counted = true;
-  user->is_the_first = !channel->had_publisher;
+  count_user(*ret_user, 1);
+  (*ret_user)->is_the_first = !channel->had_publisher;
   channel->had_publisher = true;
   atomic_fetch_add_explicit(&channel->control.page->publishers_joined, 1, memory_order_seq_cst);
   set_counts(channel);
   if (is_first) channel_attach_waiting(channel);
-  *ret_user = user;
   return SLC_OK;
 }
 
@@ -269,17 +335,36 @@ static void release_unused(struct broker *broker, const char *name) {
   if (channel != NULL) channel_release(broker, channel);
 }
 
+/* The channel, and the virtual channel in it when that is what is asked for; else *ret_virtual is NULL. */
+static int obtain(struct client *client, const char *name, const char *multiplexer, struct channel **ret_channel,
+                  struct virtual **ret_virtual) {
+  bool is_virtual = multiplexer[0] != '\0';
+  *ret_virtual = NULL;
+  int status = is_virtual ? slc__channel_name_check(name) : SLC_OK;
+  if (status == SLC_OK)
+    status = channel_obtain(client->broker, client->process->account, is_virtual ? multiplexer : name, ret_channel);
+  if (status == SLC_OK && is_virtual) {
+    status = virtual_obtain(client->broker, *ret_channel, name, ret_virtual);
+    if (status != SLC_OK) channel_release(client->broker, *ret_channel);
+  }
+  return status;
+}
+
 int publisher_join(struct client *client, const Slotcast__OpenPublisher *request, struct user **ret_user) {
+  const char *name = request->multiplexer[0] != '\0' ? request->multiplexer : request->channel;
   struct channel *channel;
-  int status = slc__channel_name_check(request->channel); /* what is below .slotcast/ is ours to publish */
-  if (status == SLC_OK) status = channel_obtain(client->broker, client->process->account, request->channel, &channel);
+  struct virtual *virtual;
+  int status = slc__channel_name_check(name); /* what is below .slotcast/ is ours to publish */
+  if (status == SLC_OK && request->multiplexer[0] == '\0' && (request->max_virtual != 0 || request->virtual_id != 0))
+    status = slc__fail(SLC_INVALID, "max_virtual and virtual_id are for a virtual channel: name its multiplexer");
+  if (status == SLC_OK) status = obtain(client, request->channel, request->multiplexer, &channel, &virtual);
   if (status != SLC_OK) return status;
-  status = publisher_admit(client, channel, request, ret_user);
+  status = publisher_admit(client, channel, virtual, request, ret_user);
   if (status == SLC_OK) {
     channel_ring_all(channel);
     tell_joined(*ret_user);
   } else {
-    release_unused(client->broker, request->channel);
+    release_unused(client->broker, name);
   }
   return status;
 }
@@ -297,9 +382,12 @@ static int check_metadata(const struct channel *channel, uint32_t metadata_size)
                    channel->name, channel->geometry.metadata_size, metadata_size);
 }
 
-static int check_subscription(const struct channel *channel, const Slotcast__OpenSubscriber *request, uint32_t holds) {
+static int check_subscription(const struct channel *channel, const struct virtual *virtual,
+                              const Slotcast__OpenSubscriber *request, uint32_t holds) {
   int status = channel_check_type(channel, request->type);
+  if (status == SLC_OK) status = virtual_check_type(channel, virtual, request->type);
   if (status == SLC_OK) status = check_metadata(channel, request->metadata_size);
+  if (status == SLC_OK && virtual != NULL) status = virtual_check_request(channel, true);
   if (status != SLC_OK) return status;
   if (holds > HOLDS_MAX)
     return slc__fail(SLC_INVALID, "a subscriber holds at most %d messages, not %u", HOLDS_MAX, holds);
@@ -310,26 +398,29 @@ static int check_subscription(const struct channel *channel, const Slotcast__Ope
   return channel_check_budget(channel, channel->geometry.slots, holds);
 }
 
-static int subscriber_admit(struct client *client, struct channel *channel, const Slotcast__OpenSubscriber *request,
-                            struct user **ret_user) {
+static int subscriber_admit(struct client *client, struct channel *channel, struct virtual *virtual,
+                            const Slotcast__OpenSubscriber *request, struct user **ret_user) {
   uint32_t holds = request->max_holds != 0 ? request->max_holds : DEFAULT_HOLDS;
-  int status = check_subscription(channel, request, holds);
+  int status = check_subscription(channel, virtual, request, holds);
   if (status == SLC_OK) status = channel_check_subscriber(channel, holds);
   struct user *user;
   if (status == SLC_OK) status = user_make(client, channel, &user);
-  if (status != SLC_OK) return status;
+  if (status != SLC_OK) {
+    virtual_release(channel, virtual);
+    return status;
+  }
   user->max = holds;
   user->metadata_size = request->metadata_size;
   user->is_reliable = request->reliable != 0;
-  status = channel->is_shaped ? table_admit(client->broker, channel, user) : SLC_OK;
+  user->virtual = virtual; /* it has the one user more that was obtained */
+  status = has_place(user) ? table_admit(client->broker, channel, user) : SLC_OK;
   if (status != SLC_OK) {
     user_leave(user);
     return status;
   }
-  channel_adopt_type(channel, request->type);
-  channel->subscribers++;
-  user->is_counted = true;
-  if (channel->is_shaped) membership_announce(channel);
+  adopt_type(channel, virtual, request->type);
+  count_user(user, 1);
+  if (user->table != NULL) membership_announce(channel);
   set_counts(channel);
   *ret_user = user;
   return SLC_OK;
@@ -337,14 +428,15 @@ static int subscriber_admit(struct client *client, struct channel *channel, cons
 
 int subscriber_join(struct client *client, const Slotcast__OpenSubscriber *request, struct user **ret_user) {
   struct channel *channel;
-  int status = channel_obtain(client->broker, client->process->account, request->channel, &channel);
+  struct virtual *virtual;
+  int status = obtain(client, request->channel, request->multiplexer, &channel, &virtual);
   if (status != SLC_OK) return status;
-  status = subscriber_admit(client, channel, request, ret_user);
+  status = subscriber_admit(client, channel, virtual, request, ret_user);
   if (status == SLC_OK) {
     tell_joined(*ret_user);
     watch_begin(client->broker);
   } else {
-    release_unused(client->broker, request->channel);
+    release_unused(client->broker, request->multiplexer[0] != '\0' ? request->multiplexer : request->channel);
   }
   return status;
 }
@@ -354,8 +446,9 @@ int subscriber_join(struct client *client, const Slotcast__OpenSubscriber *reque
 /* It is no user of anything any more. */
 static void user_detach(struct user *user) {
   struct channel *channel = user->channel;
-  if (user->is_counted) *(user->is_publisher ? &channel->publishers : &channel->subscribers) -= 1;
+  if (user->is_counted) count_user(user, -1);
   slc__fd_close(&user->doorbell);
+  virtual_release(channel, user->virtual);
   LIST_REMOVE(user, of_channel);
   LIST_REMOVE(user, of_process);
   discharge(user->process->account, LIMIT_users, 1);

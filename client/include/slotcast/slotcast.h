@@ -124,10 +124,13 @@ typedef struct slc_publisher_options {
   uint32_t max_subscribers; /* of the channel; 0: as many as there is room for */
   int64_t linger_ns;        /* the channel stays so long after its last user has left; 0: it goes with it */
   int activation;           /* non-zero: a new channel begins with one marked message (ordinal 1), hidden by default */
-  /* Virtual channels: the name opened is one of `multiplexer`, a channel whose log and slots many share. */
+  /* Virtual channels: the name opened is one of `multiplexer`, a channel whose log and slots many share.  Shape and
+   * limits are the multiplexer's, `type` is the virtual channel's. */
   const char *multiplexer; /* NULL: a plain channel */
   uint32_t max_virtual;    /* of the multiplexer, 1..65534; 0: as it is, or 1024 */
-  uint32_t virtual_id;     /* of the virtual channel, 1..max_virtual; 0: assigned */
+  uint32_t virtual_id; /* of the virtual channel, 1..max_virtual; 0: as it is, or assigned.  It keeps the id, and goes
+                          on with its ordinals, as long as the multiplexer lives; only when all ids were given, that
+                          of the one longest without users goes to a new name.  All in use: SLC_LIMIT */
   /* This publisher alone. */
   int retirement;                   /* non-zero: tells which messages are retired (slc_publisher_retired) */
   int needs_subscriber;             /* non-zero: loans give SLC_WOULD_BLOCK while nobody subscribes */
@@ -220,6 +223,7 @@ typedef struct slc_publisher_stats {
   uint32_t subscribers; /* of the channel, now */
   uint32_t publishers;  /* of the channel, now */
   uint32_t generation;  /* of the channel's buffers, the newest: 1 until it has grown */
+  uint32_t virtual_id;  /* of the virtual channel; 0: a plain channel */
 } slc_publisher_stats;
 /* Reads shared memory only.  SLC_INVALID, SLC_FORKED. */
 SLC_EXPORT int slc_publisher_stats_get(slc_publisher *publisher, slc_publisher_stats *ret_stats);
@@ -276,7 +280,7 @@ SLC_EXPORT void slc_subscriber_close(slc_subscriber *subscriber);
 typedef struct slc_message {
   const void *data;
   size_t size;           /* bytes */
-  uint64_t ordinal;      /* 1, 2, 3 .. per channel */
+  uint64_t ordinal;      /* 1, 2, 3 .. per channel; of a virtual channel: among all of its multiplexer */
   uint64_t timestamp_ns; /* CLOCK_MONOTONIC when it was published; 0: none */
   uint32_t publisher;    /* the publisher's number on this channel */
   uint32_t hold;         /* the library's */
@@ -334,25 +338,38 @@ SLC_EXPORT int slc_subscriber_release(slc_subscriber *subscriber, slc_message *m
 SLC_EXPORT int slc_subscriber_wait(slc_subscriber *subscriber, int64_t timeout_ns);
 /* A descriptor for the caller's own event loop: readable as long as there is an unread message, also while the holds
  * are all in use; when the publishers have changed, until the next take; before the first publisher came, when the
- * broker has said something, until the next take.  With edge-triggered loops take until SLC_EMPTY.  A loop does not see
- * a broker go: then a message of a publisher that is killed while it publishes may be told of only with the next one;
- * the wait of a subscriber or of a wait-set looks by itself.  Poll it, never read or close it; valid until the
- * subscriber is closed.  SLC_BROKER_GONE, SLC_NO_DESCRIPTORS, SLC_LIMIT, SLC_FORKED, SLC_SYSTEM. */
+ * broker has said something, until the next take.  That of a reliable subscriber to a virtual channel also before a
+ * publisher would have to wait for it to go past what is for others.  With edge-triggered loops take until SLC_EMPTY.
+ * A loop does not see a broker go: then a message of a publisher that is killed while it publishes may be told of only
+ * with the next one; the wait of a subscriber or of a wait-set looks by itself.  Poll it, never read or close it; valid
+ * until the subscriber is closed.  SLC_BROKER_GONE, SLC_NO_DESCRIPTORS, SLC_LIMIT, SLC_FORKED, SLC_SYSTEM. */
 SLC_EXPORT int slc_subscriber_fd(slc_subscriber *subscriber, int *ret_fd);
 
 typedef struct slc_subscriber_stats {
   uint32_t size;     /* set by the caller: sizeof(slc_subscriber_stats) */
   uint32_t attached; /* 0: no publisher has come yet; slots, slot_size and the counts below are then 0 */
   uint32_t slots;
-  uint32_t publishers; /* of the channel, now */
+  uint32_t publishers; /* of the channel, or of the whole multiplexer, now */
   uint64_t slot_size;
   uint64_t publishers_joined; /* publishers that ever joined */
   uint64_t received;          /* messages taken by this subscriber */
-  uint64_t dropped;           /* ordinals lost to overruns */
+  uint64_t dropped;           /* ordinals lost to overruns; on a multiplexer as far as they were told to on_drop */
   uint64_t lag;               /* ordinals published and not yet taken */
+  uint32_t virtual_id;        /* of the virtual channel; 0: a plain channel, or a whole multiplexer */
+  uint32_t max_virtual;       /* of the multiplexer; 0: a plain channel */
 } slc_subscriber_stats;
 /* Reads shared memory only.  SLC_INVALID, SLC_FORKED. */
 SLC_EXPORT int slc_subscriber_stats_get(slc_subscriber *subscriber, slc_subscriber_stats *ret_stats);
+
+typedef struct slc_virtual_stats {
+  uint32_t size;     /* set by the caller: sizeof(slc_virtual_stats) */
+  uint64_t received; /* messages of the virtual channel taken by this subscriber */
+  uint64_t dropped;  /* its ordinals lost, as far as they were told to on_drop */
+} slc_virtual_stats;
+/* Of one virtual channel: that which is subscribed to, or any of a whole multiplexer.  When an id is given to another
+ * virtual channel, its counts begin anew.  SLC_INVALID: this subscriber does not look at it.  SLC_FORKED. */
+SLC_EXPORT int slc_subscriber_virtual_stats_get(slc_subscriber *subscriber, uint32_t virtual_id,
+                                                slc_virtual_stats *ret_stats);
 
 /* ---- channels ---------------------------------------------------------------------------------------------------- */
 
@@ -372,9 +389,10 @@ typedef struct slc_channel_options {
   const char *type;       /* NULL: as it is, or any */
   uint32_t max_loans;     /* of all publishers together; 0: as it is, or what the slots allow */
   uint32_t max_holds;     /* of all subscribers together; 0: as it is, or what the slots allow */
+  uint32_t max_virtual;   /* 1..65534: a multiplexer with so many virtual channels; 0: as it is, or a plain channel */
 } slc_channel_options;
 #define SLC_CHANNEL_OPTIONS_INIT                                                                                       \
-  { sizeof(slc_channel_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0 }
+  { sizeof(slc_channel_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0 }
 
 /* Creates a channel that stays, with its messages, also while it has no users, until slc_channel_remove or the end of
  * the broker; or makes one stay that exists with just this shape.  SLC_NAME_INVALID, SLC_INCOMPATIBLE (it exists with
@@ -448,9 +466,19 @@ typedef struct slc_user_info {
   uint64_t drops;
   uint64_t lag;
   uint64_t would_block;
-  uint32_t holds; /* in use */
-  uint32_t max;   /* loans or holds */
+  uint32_t holds;      /* in use */
+  uint32_t max;        /* loans or holds */
+  uint32_t virtual_id; /* 0: of a plain channel, or of a whole multiplexer */
 } slc_user_info;
+
+typedef struct slc_virtual_info {
+  uint32_t id;
+  uint32_t publishers;
+  uint32_t subscribers; /* to it alone */
+  const char *name;
+  const char *type;
+  uint64_t messages;
+} slc_virtual_info;
 
 typedef struct slc_channel_info {
   const char *name;
@@ -475,9 +503,11 @@ typedef struct slc_channel_info {
   uint32_t max_loans;       /* of all publishers together; 0: no limit */
   uint32_t max_holds;       /* of all subscribers together; 0: no limit */
   int64_t linger_ns;
-  uint64_t largest;     /* payload bytes per slot of the newest generation of buffers */
-  uint32_t generation;  /* its number: 1 until the channel has grown */
-  uint32_t generations; /* that there are now */
+  uint64_t largest;       /* payload bytes per slot of the newest generation of buffers */
+  uint32_t generation;    /* its number: 1 until the channel has grown */
+  uint32_t generations;   /* that there are now */
+  uint32_t max_virtual;   /* of a multiplexer; 0: a plain channel */
+  uint32_t virtual_count; /* virtual channels that it has */
   /* the following only from slc_channel_inspect */
   uint64_t bytes; /* published and, by all subscribers together, lost: by those who have left, too */
   uint64_t drops;
@@ -489,6 +519,7 @@ typedef struct slc_channel_info {
   uint32_t budget_used; /* slots promised to users */
   uint32_t user_count;
   const slc_user_info *users;
+  const slc_virtual_info *virtuals; /* virtual_count of them, by id */
 } slc_channel_info;
 
 /* All channels but the broker's own, by name; to be freed with slc_channel_list_free.  SLC_BROKER_GONE, SLC_PROTOCOL,
