@@ -20,6 +20,7 @@ static const char create_help[] =
     "  --keep-last N         so many newest messages are always retained\n"
     "  --metadata BYTES      beside each message, up to 4096\n"
     "  --checksum KIND       crc32c, or the size in bytes of one that its users compute themselves, 1 to 64\n"
+    "  --max-virtual N       a multiplexer with up to so many virtual channels, 1 to 65534\n"
     "  --max-publishers N    at most so many publishers (default 64),\n"
     "  --max-subscribers N   subscribers,\n"
     "  --max-loans N         loans of all publishers together,\n"
@@ -55,6 +56,7 @@ static const struct number_option numbers[] = {
     NUMBER_OPTION("max-loans", 1, UINT32_MAX, max_loans),
     NUMBER_OPTION("max-holds", 1, UINT32_MAX, max_holds),
     NUMBER_OPTION("keep-last", 1, 1048573, keep_last),
+    NUMBER_OPTION("max-virtual", 1, 65534, max_virtual),
     NUMBER_OPTION("metadata", 1, 4096, metadata_size),
 };
 enum { NUMBERS = sizeof numbers / sizeof numbers[0] };

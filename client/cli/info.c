@@ -43,13 +43,14 @@ static double user_rate(const struct looks *looks, const slc_user_info *user) {
 /* ---- JSON ---- */
 
 static json_t *user_to_json(const struct looks *looks, const slc_user_info *user) {
-  return json_pack(
-      "{s:I, s:s, s:b, s:b, s:i, s:I, s:s, s:s, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I}", "id", (json_int_t)user->id,
-      "role", user->is_publisher ? "publisher" : "subscriber", "reliable", user->is_reliable, "connected",
-      user->is_connected, "pid", (int)user->pid, "uid", (json_int_t)user->uid, "program", user->program, "client",
-      user->client_name, "messages", (json_int_t)user->messages, "messages_per_second", user_rate(looks, user), "bytes",
-      (json_int_t)user->bytes, "drops", (json_int_t)user->drops, "lag", (json_int_t)user->lag, "would_block",
-      (json_int_t)user->would_block, "holds", (json_int_t)user->holds, "max", (json_int_t)user->max);
+  return json_pack("{s:I, s:s, s:b, s:b, s:i, s:I, s:s, s:s, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "id",
+                   (json_int_t)user->id, "role", user->is_publisher ? "publisher" : "subscriber", "reliable",
+                   user->is_reliable, "connected", user->is_connected, "pid", (int)user->pid, "uid",
+                   (json_int_t)user->uid, "program", user->program, "client", user->client_name, "messages",
+                   (json_int_t)user->messages, "messages_per_second", user_rate(looks, user), "bytes",
+                   (json_int_t)user->bytes, "drops", (json_int_t)user->drops, "lag", (json_int_t)user->lag,
+                   "would_block", (json_int_t)user->would_block, "holds", (json_int_t)user->holds, "max",
+                   (json_int_t)user->max, "virtual_id", (json_int_t)user->virtual_id);
 }
 
 /* NULL: no memory for all of them. */
@@ -64,6 +65,21 @@ static json_t *users_to_json(const struct looks *looks) {
   return users;
 }
 
+/* NULL: no memory for all of them. */
+static json_t *virtuals_to_json(const slc_channel_info *channel) {
+  json_t *virtuals = json_array();
+  for (uint32_t i = 0; i < channel->virtual_count; i++) {
+    const slc_virtual_info *each = &channel->virtuals[i];
+    json_t *object = json_pack("{s:I, s:s, s:s, s:I, s:I, s:I}", "id", (json_int_t)each->id, "name", each->name, "type",
+                               each->type, "publishers", (json_int_t)each->publishers, "subscribers",
+                               (json_int_t)each->subscribers, "messages", (json_int_t)each->messages);
+    if (json_array_append_new(virtuals, object) == 0) continue;
+    json_decref(virtuals);
+    return NULL;
+  }
+  return virtuals;
+}
+
 static int print_as_json(const struct looks *looks) {
   const slc_channel_info *channel = looks->after;
   json_t *object = channel_to_json(channel);
@@ -74,8 +90,9 @@ static int print_as_json(const struct looks *looks) {
                            (json_int_t)channel->budget_used, "slot_states", "free", (json_int_t)channel->slots_free,
                            "owned", (json_int_t)channel->slots_owned, "published", (json_int_t)channel->slots_published,
                            "held", (json_int_t)channel->slots_held);
-  bool complete =
-      json_object_update(object, more) == 0 && json_object_set_new(object, "users", users_to_json(looks)) == 0;
+  bool complete = json_object_update(object, more) == 0 &&
+                  json_object_set_new(object, "users", users_to_json(looks)) == 0 &&
+                  json_object_set_new(object, "virtuals", virtuals_to_json(channel)) == 0;
   json_decref(more);
   if (complete) return print_json(object);
   json_decref(object);
@@ -105,6 +122,17 @@ static void print_user(const struct looks *looks, const slc_user_info *user) {
          (unsigned long long)user->messages, user_rate(looks, user), (unsigned long long)user->drops,
          (unsigned long long)user->lag, user->holds, user->max, user->is_reliable ? "  reliable" : "",
          user->is_connected ? "" : "  disconnected");
+}
+
+static void print_virtuals(const slc_channel_info *channel) {
+  if (channel->max_virtual == 0) return;
+  printf("virtual    %u channels of at most %u\n", channel->virtual_count, channel->max_virtual);
+  if (channel->virtual_count > 0) printf("  %5s %5s %5s %14s  %s\n", "ID", "PUBS", "SUBS", "MESSAGES", "NAME");
+  for (uint32_t i = 0; i < channel->virtual_count; i++) {
+    const slc_virtual_info *each = &channel->virtuals[i];
+    printf("  %5u %5u %5u %14llu  %s\n", each->id, each->publishers, each->subscribers,
+           (unsigned long long)each->messages, each->name);
+  }
 }
 
 static void print_term(const char *what, uint64_t value, const char **separator) {
@@ -156,6 +184,7 @@ static int print_as_words(const struct looks *looks) {
     printf("slots      %u free, %u with publishers, %u published; %u held; %u of %u promised\n", channel->slots_free,
            channel->slots_owned, channel->slots_published, channel->slots_held, channel->budget_used, channel->slots);
     print_bar(channel);
+    print_virtuals(channel);
   }
   print_terms(channel);
   printf("users      %u\n", channel->user_count);

@@ -7,7 +7,8 @@
 static const char help_text[] =
     "Usage: slotcast ls [--json] [--socket PATH]\n"
     "\n"
-    "Lists the channels: publishers, subscribers, slots, slot size, messages so far, shared memory.\n"
+    "Lists the channels: virtual channels (of a multiplexer), publishers, subscribers, slots, slot size, messages so "
+    "far, shared memory.\n"
     "\n"
     "  --json          an array of objects\n"
     "  --socket PATH   the broker; default $SLOTCAST_SOCKET, else as `slotcastd --help` says\n"
@@ -37,13 +38,14 @@ static json_t *terms_to_json(const slc_channel_info *channel) {
 
 json_t *channel_to_json(const slc_channel_info *channel) {
   json_t *shape =
-      json_pack("{s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name", channel->name, "type",
-                channel->type, "shaped", channel->is_shaped, "reliable", channel->is_reliable, "slots",
-                (json_int_t)channel->slots, "slot_size", (json_int_t)channel->slot_size, "max_publishers",
+      json_pack("{s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name",
+                channel->name, "type", channel->type, "shaped", channel->is_shaped, "reliable", channel->is_reliable,
+                "slots", (json_int_t)channel->slots, "slot_size", (json_int_t)channel->slot_size, "max_publishers",
                 (json_int_t)channel->max_publishers, "publishers", (json_int_t)channel->publishers, "subscribers",
                 (json_int_t)channel->subscribers, "messages", (json_int_t)channel->messages, "memory_bytes",
                 (json_int_t)channel->memory, "largest", (json_int_t)channel->largest, "generation",
-                (json_int_t)channel->generation, "generations", (json_int_t)channel->generations);
+                (json_int_t)channel->generation, "generations", (json_int_t)channel->generations, "max_virtual",
+                (json_int_t)channel->max_virtual, "virtual_channels", (json_int_t)channel->virtual_count);
   return json_joined(shape, terms_to_json(channel));
 }
 
@@ -67,11 +69,13 @@ static json_t *all_to_json(const slc_channel_info *channels, size_t count) {
 }
 
 static int print_table(const slc_channel_info *channels, size_t count) {
-  printf("%-32s %5s %5s %8s %12s %14s %12s\n", "CHANNEL", "PUBS", "SUBS", "SLOTS", "SLOT SIZE", "MESSAGES", "MEMORY");
+  printf("%-32s %7s %5s %5s %8s %12s %14s %12s\n", "CHANNEL", "VIRTUAL", "PUBS", "SUBS", "SLOTS", "SLOT SIZE",
+         "MESSAGES", "MEMORY");
   for (size_t i = 0; i < count; i++) {
-    char slot_size[32], memory[32];
-    printf("%-32s %5u %5u %8u %12s %14llu %12s\n", channels[i].name, channels[i].publishers, channels[i].subscribers,
-           channels[i].slots, human_bytes((double)channels[i].slot_size, slot_size),
+    char virtual_count[16] = "-", slot_size[32], memory[32];
+    if (channels[i].max_virtual > 0) snprintf(virtual_count, sizeof virtual_count, "%u", channels[i].virtual_count);
+    printf("%-32s %7s %5u %5u %8u %12s %14llu %12s\n", channels[i].name, virtual_count, channels[i].publishers,
+           channels[i].subscribers, channels[i].slots, human_bytes((double)channels[i].slot_size, slot_size),
            (unsigned long long)channels[i].messages, human_bytes((double)channels[i].memory, memory));
   }
   return EXIT_OK;

@@ -16,6 +16,7 @@ static const char help_text[] =
     "\n"
     "Publishes FILE, or standard input, as messages.\n"
     "\n"
+    "  --multiplexer NAME     CHANNEL is a virtual channel of NAME, with whose others it shares slots\n"
     "  --reliable             wait for reliable subscribers instead of overrunning them\n"
     "  --slots N              slots of the channel, if this makes it; default 64\n"
     "  --keep-last N          the channel always retains its N newest messages, for those who come late\n"
@@ -29,13 +30,14 @@ static const char help_text[] =
     "  --help\n";
 
 struct pub_options {
-  const char *channel, *file, *socket;
+  const char *channel, *multiplexer, *file, *socket;
   bool reliable, fixed_size, lines, quiet;
   uint64_t linger_ms, slots, keep_last, frame, wait_subscribers;
 };
 
 static int parse(int argc, char **argv, struct pub_options *ret) {
   static const struct option options[] = {
+      {"multiplexer", required_argument, NULL, 'm'},
       {"reliable", no_argument, NULL, 'r'},
       {"fixed-size", no_argument, NULL, 'F'},
       {"linger", required_argument, NULL, 'L'},
@@ -52,6 +54,9 @@ static int parse(int argc, char **argv, struct pub_options *ret) {
   *ret = (struct pub_options){0};
   for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
     switch (option) {
+    case 'm':
+      ret->multiplexer = optarg;
+      break;
     case 'r':
       ret->reliable = true;
       break;
@@ -223,6 +228,7 @@ int command_pub(int argc, char **argv) {
   shape.reliable = options.reliable;
   shape.fixed_size = options.fixed_size;
   shape.linger_ns = (int64_t)options.linger_ms * NS_PER_MS;
+  shape.multiplexer = options.multiplexer;
   code = connect_broker(options.socket, &client);
   if (code == EXIT_OK) {
     int status = slc_publisher_open(client, options.channel, &shape, &publisher);

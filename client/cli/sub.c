@@ -12,6 +12,8 @@ static const char help_text[] =
     "and\n"
     "everything that is retained has been received.\n"
     "\n"
+    "  --multiplexer NAME  CHANNEL is a virtual channel of NAME; without it a multiplexer gives the messages of all\n"
+    "  --ids           begin every message with its virtual channel's id and its ordinal there, each with a space\n"
     "  --reliable      lose nothing: publishers wait (they must be reliable, too)\n"
     "  --from WHERE    oldest: what is still there, then what comes (the default with --reliable);\n"
     "                  newest: what comes from now on (the default otherwise);\n"
@@ -26,8 +28,8 @@ static const char help_text[] =
     "  --help\n";
 
 struct sub_options {
-  const char *channel, *out, *socket;
-  bool reliable, follow, lines, quiet;
+  const char *channel, *multiplexer, *out, *socket;
+  bool ids, reliable, follow, lines, quiet;
   int from;             /* enum slc_start, -1: the default */
   uint64_t from_number; /* of "last" and "ordinal" */
   uint64_t count;
@@ -63,11 +65,18 @@ static int parse(int argc, char **argv, struct sub_options *ret) {
       {"count", required_argument, NULL, 'c'},  {"follow", no_argument, NULL, 'F'},
       {"out", required_argument, NULL, 'o'},    {"lines", no_argument, NULL, 'l'},
       {"socket", required_argument, NULL, 'S'}, {"quiet", no_argument, NULL, 'q'},
-      {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
+      {"help", no_argument, NULL, 'h'},         {"multiplexer", required_argument, NULL, 'm'},
+      {"ids", no_argument, NULL, 'i'},          {NULL, 0, NULL, 0},
   };
   *ret = (struct sub_options){.from = -1};
   for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
     switch (option) {
+    case 'm':
+      ret->multiplexer = optarg;
+      break;
+    case 'i':
+      ret->ids = true;
+      break;
     case 'r':
       ret->reliable = true;
       break;
@@ -122,8 +131,10 @@ static bool publishers_have_gone(slc_subscriber *subscriber) {
          stats.publishers == 0;
 }
 
-static bool write_message(const slc_message *message, FILE *out, bool as_line) {
+static bool write_message(const slc_message *message, FILE *out, bool with_ids, bool as_line) {
   const char *bytes = message->data;
+  if (with_ids && fprintf(out, "%u %llu ", message->virtual_id, (unsigned long long)message->virtual_ordinal) < 0)
+    return false;
   if (fwrite(bytes, 1, message->size, out) != message->size) return false;
   return !as_line || (message->size > 0 && bytes[message->size - 1] == '\n') || putc('\n', out) != EOF;
 }
@@ -144,7 +155,7 @@ static int receive_available(slc_subscriber *subscriber, FILE *out, const struct
       continue;
     }
     if (status != SLC_OK) return fail_status("cannot receive", status);
-    bool is_written = write_message(&message, out, options->lines);
+    bool is_written = write_message(&message, out, options->ids, options->lines);
     progress_add(progress, message.size);
     slc_subscriber_release(subscriber, &message);
     if (!is_written) return write_failed(options);
@@ -192,6 +203,7 @@ int command_sub(int argc, char **argv) {
   slc_subscriber *subscriber = NULL;
   slc_subscriber_options wishes = SLC_SUBSCRIBER_OPTIONS_INIT;
   wishes.reliable = options.reliable;
+  wishes.multiplexer = options.multiplexer;
   wishes.start = options.from;
   wishes.start_ordinal = wishes.start_count = options.from_number;
   code = connect_broker(options.socket, &client);

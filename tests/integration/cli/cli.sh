@@ -143,6 +143,21 @@ expect 1 'all publishers have to agree' run bash -c 'slotcast create c --fixed-s
 expect 0 '' run bash -c 'slotcast create c --fixed-size; slotcast pub c --fixed-size --frame 10 --quiet'
 expect 0 '^later$' run bash -c 'echo later | slotcast pub c --lines --linger 3600000 --quiet
   slotcast sub c --from oldest --count 1 --quiet; slotcast rm c'
+
+# ---- virtual channels: for one, for all, listed, named ----
+expect 0 '^2 1 y$' run bash -c 'slotcast create m --max-virtual 8 && echo x | slotcast pub a --multiplexer m --lines --quiet &&
+  echo y | slotcast pub b --multiplexer m --lines --quiet && slotcast sub m --ids --from oldest --count 2 --quiet'
+expect 0 '^y$' run bash -c 'slotcast create m --max-virtual 8; echo x | slotcast pub a --multiplexer m --lines --quiet
+  slotcast sub b --multiplexer m --from oldest --count 1 --quiet & p=$!; echo y | slotcast pub b --multiplexer m --lines --quiet --wait-subscribers 1; wait $p'
+expect 0 '^m +2 ' run bash -c 'slotcast create m --max-virtual 8; for n in a b; do echo $n | slotcast pub $n --multiplexer m --lines --quiet; done
+  slotcast ls'
+expect 0 '^ +2 +0 +0 +1  b$' run bash -c 'slotcast create m --max-virtual 8; for n in a b; do echo $n | slotcast pub $n --multiplexer m --lines --quiet; done
+  slotcast info m --interval 0'
+expect 0 '"name": "b"' run bash -c 'slotcast create m --max-virtual 8; for n in a b; do echo $n | slotcast pub $n --multiplexer m --lines --quiet; done
+  slotcast info m --interval 0 --json'
+expect 1 'is a multiplexer' run bash -c 'slotcast create m --max-virtual 8; echo x | slotcast pub m --lines --quiet'
+expect 2 '--max-virtual takes' slotcast create m --max-virtual 65535
+
 expect 1 'in use.*subscriber slotcast \(pid [0-9]+' run bash -c 'slotcast create c; slotcast sub c --quiet & p=$!
   until slotcast ls --json | grep -q "\"subscribers\": 1"; do :; done; slotcast rm c; got=$?; kill $p; wait; exit $got'
 expect 0 '^\[\]$' run bash -c 'slotcast create c; slotcast sub c --quiet & p=$!
