@@ -213,10 +213,15 @@ static int admit_waiting(struct broker *broker, struct channel *channel) {
   return SLC_OK;
 }
 
+/* It has its lines, and does not know of them. */
+static bool is_unattached(const struct user *user) {
+  return !user->is_publisher && user->table != NULL && !user->is_attached;
+}
+
 void channel_attach_waiting(struct channel *channel) {
   struct user *user;
   LIST_FOREACH(user, &channel->users, of_channel) {
-    if (!user->is_publisher && user->table != NULL && !user->is_attached) attachment_push(user);
+    if (is_unattached(user)) attachment_push(user);
   }
 }
 
@@ -257,16 +262,21 @@ int channel_agree_shape(struct broker *broker, struct channel *channel, const Sl
 
 /* ---- publishers ---- */
 
-/* The virtual channel has an id from now on, and those who waited for it a place. */
+/* The virtual channel has an id from now on, and those who waited for it a place.  They are told of it when the
+ * publisher counts, or they would see that there is none. */
 static int begin_virtual(struct broker *broker, struct channel *channel, struct virtual *virtual, uint32_t wanted,
                          bool is_first) {
-  bool is_new = virtual->id == 0;
   int status = virtual_number(channel, virtual, wanted);
-  if (status == SLC_OK && is_new) status = admit_waiting(broker, channel);
-  if (status != SLC_OK || is_first || !is_new) return status;
-  membership_announce(channel);
-  channel_attach_waiting(channel);
-  return SLC_OK;
+  if (status == SLC_OK) status = admit_waiting(broker, channel);
+  struct user *user;
+  bool is_news = false;
+  LIST_FOREACH(user, &channel->users, of_channel) {
+    if (!is_unattached(user)) continue;
+    is_news = true;
+    if (status != SLC_OK) table_dismiss(user);
+  }
+  if (status == SLC_OK && is_news && !is_first) membership_announce(channel);
+  return status;
 }
 
 static int publisher_agree(struct broker *broker, struct channel *channel, struct virtual *virtual,
@@ -289,7 +299,10 @@ static int publisher_place(struct client *client, struct channel *channel, struc
   struct user *user;
   int status = user_make(client, channel, &user);
   if (status != SLC_OK) {
-    if (is_first) channel_take_back(channel);
+    if (is_first)
+      channel_take_back(channel);
+    else
+      channel_attach_waiting(channel);
     virtual_release(channel, virtual);
     return status;
   }
@@ -300,6 +313,7 @@ static int publisher_place(struct client *client, struct channel *channel, struc
   user->virtual = virtual; /* it has the one user more that was obtained */
   status = take_publisher_id(channel, user);
   if (status != SLC_OK) {
+    channel_attach_waiting(channel); /* all the same, they have their lines */
     user_leave(user);
     return status;
   }
@@ -325,7 +339,7 @@ static int publisher_admit(struct client *client, struct channel *channel, struc
   channel->had_publisher = true;
   atomic_fetch_add_explicit(&channel->control.page->publishers_joined, 1, memory_order_seq_cst);
   set_counts(channel);
-  if (is_first) channel_attach_waiting(channel);
+  channel_attach_waiting(channel);
   return SLC_OK;
 }
 
