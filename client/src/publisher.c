@@ -35,7 +35,7 @@ struct loan_entry {
   uint32_t slot;
   uint32_t token;
   uint32_t generation; /* where the payload lies, when that is a later one; 0: the first */
-  bool in_prefix;
+  uint32_t flags;      /* SLC__FLAG_*: where that is */
 };
 
 struct slc_publisher {
@@ -393,15 +393,18 @@ static int stale(void) {
 static void payload_place(const slc_publisher *publisher, struct loan_entry *entry, uint64_t wanted,
                           const struct slc__generation *later) {
   uint32_t inline_max = publisher->buffers.inline_max;
-  entry->in_prefix = wanted <= inline_max;
-  entry->generation = later != NULL ? later->number : 0;
-  if (later != NULL) {
+  if (__builtin_expect(later != NULL, 0)) {
+    entry->generation = later->number;
+    entry->flags = SLC__FLAG_GROWN;
     entry->capacity = later->slot_size;
     entry->data = slc__generation_slot(later, entry->slot);
     return;
   }
-  entry->capacity = entry->in_prefix && publisher->slot_size > inline_max ? inline_max : publisher->slot_size;
-  entry->data = slc__pub_payload(&publisher->pub, entry->slot, entry->in_prefix ? 1 : SLC__INLINE + 1);
+  bool in_prefix = wanted <= inline_max;
+  entry->generation = 0;
+  entry->flags = in_prefix ? SLC__FLAG_INLINE : 0;
+  entry->capacity = in_prefix && publisher->slot_size > inline_max ? inline_max : publisher->slot_size;
+  entry->data = slc__pub_payload(&publisher->pub, entry->slot, in_prefix ? 1 : SLC__INLINE + 1);
 }
 
 /* A generation for a message that is larger than the first one's slots; *ret_later stays NULL for others. */
@@ -434,9 +437,8 @@ static int slot_loan(slc_publisher *publisher, const struct slc__retired *wanted
   return status;
 }
 
-/* An entry for a message of up to `size` bytes, in this slot (NULL: in any); NULL, and why not. */
-static struct loan_entry *loan_begin(slc_publisher *publisher, size_t size, const struct slc__retired *wanted,
-                                     int *ret_status) {
+/* A loan for a message of up to `size` bytes, in this slot (NULL: in any). */
+static int loan_make(slc_publisher *publisher, size_t size, const struct slc__retired *wanted, slc_loan *ret_loan) {
   struct slc__generation *later = NULL;
   uint32_t slot;
   int status;
@@ -448,17 +450,18 @@ static struct loan_entry *loan_begin(slc_publisher *publisher, size_t size, cons
   if (status == 0) status = log_status(slot_loan(publisher, wanted, &slot));
   if (status != 0) {
     if (later != NULL) slc__growth_leave(&publisher->growth, later->number);
-    *ret_status = status;
-    return NULL;
+    return status;
   }
   struct loan_entry *entry = &publisher->loans[publisher->idle_loans[--publisher->idle_count]];
   entry->slot = slot;
   payload_place(publisher, entry, size != 0 ? size : publisher->slot_size, later);
-  return entry;
-}
-
-static uint32_t entry_flags(const struct loan_entry *entry) {
-  return (entry->in_prefix ? SLC__FLAG_INLINE : 0) | (entry->generation != 0 ? SLC__FLAG_GROWN : 0);
+  *ret_loan = (slc_loan){
+      .data = entry->data,
+      .capacity = (size_t)entry->capacity,
+      .slot = slot,
+      .token = entry->token,
+  };
+  return 0;
 }
 
 /* The time that publish gives a message whose caller gave none. */
@@ -466,12 +469,13 @@ static inline uint64_t timestamp_of_now(const slc_publisher *publisher) {
   return publisher->has_timestamp ? (uint64_t)slc__clock_ns() : 0;
 }
 
-static int loan_publish(slc_publisher *publisher, struct loan_entry *entry, size_t size, uint64_t timestamp,
-                        uint32_t flags, uint64_t *ret_ordinal) {
+/* One copy, into which the slot log's part is inlined. */
+__attribute__((noinline)) static int loan_publish(slc_publisher *publisher, struct loan_entry *entry, size_t size,
+                                                  uint64_t timestamp, uint32_t flags, uint64_t *ret_ordinal) {
   const struct slc__sending sending = {
       .size = size,
       .timestamp = timestamp,
-      .flags = entry_flags(entry) | flags,
+      .flags = entry->flags | flags,
       .generation = entry->generation,
   };
   uint64_t ordinal;
@@ -479,20 +483,6 @@ static int loan_publish(slc_publisher *publisher, struct loan_entry *entry, size
   if (status != 0) return log_status(status);
   loan_end(publisher, entry);
   if (ret_ordinal != NULL) *ret_ordinal = ordinal + 1;
-  return 0;
-}
-
-static inline int loan_make(slc_publisher *publisher, size_t size, const struct slc__retired *wanted,
-                            slc_loan *ret_loan) {
-  int status = 0;
-  struct loan_entry *entry = loan_begin(publisher, size, wanted, &status);
-  if (entry == NULL) return status;
-  *ret_loan = (slc_loan){
-      .data = entry->data,
-      .capacity = (size_t)entry->capacity,
-      .slot = entry->slot,
-      .token = entry->token,
-  };
   return 0;
 }
 
@@ -609,12 +599,13 @@ int slc_publisher_discard(slc_publisher *publisher, slc_loan *loan) {
 
 /* A copy of `data`, with metadata of zeros. */
 static int send_copy(slc_publisher *publisher, const void *data, size_t size, uint32_t flags, uint64_t *ret_ordinal) {
-  int status = 0;
-  struct loan_entry *entry = loan_begin(publisher, size, NULL, &status);
-  if (entry == NULL) return status;
-  memcpy(entry->data, data, size);
+  slc_loan loan;
+  int status = loan_make(publisher, size, NULL, &loan);
+  if (status != 0) return status;
+  memcpy(loan.data, data, size);
   if (publisher->checking.metadata_size != 0)
-    memset(slc__pub_extra(&publisher->pub, entry->slot), 0, publisher->checking.metadata_size);
+    memset(slc__pub_extra(&publisher->pub, loan.slot), 0, publisher->checking.metadata_size);
+  struct loan_entry *entry = loan_find(publisher, &loan);
   status = loan_finish(publisher, entry, size, 0, flags, ret_ordinal);
   if (status != 0) loan_discard(publisher, entry);
   return status;

@@ -572,17 +572,25 @@ int slc_subscriber_take_newest(slc_subscriber *subscriber, slc_message *ret_mess
   return take_by(subscriber, slc__sub_take_newest, ret_message);
 }
 
-int slc_subscriber_release(slc_subscriber *subscriber, slc_message *message) {
-  if (slc__guard_forked(&subscriber->guard)) return slc__guard_fail();
-  slc__turn_begin(&subscriber->turn);
+static inline int held_release(slc_subscriber *subscriber, const slc_message *message) {
   bool is_held = subscriber->attached && message->hold < subscriber->sub.max_holds && message->ordinal != 0 &&
                  subscriber->held[message->hold].ordinal == message->ordinal;
-  if (!is_held)
-    return end(subscriber, slc__fail(SLC_STALE, "this message is not held any more: it was released, or never taken"));
+  if (!is_held) return slc__fail(SLC_STALE, "this message is not held any more: it was released, or never taken");
   struct held *held = &subscriber->held[message->hold];
   if (__builtin_expect(held->generation != 0, 0)) generation_count(subscriber, held->generation, -1);
   held->ordinal = 0;
-  return end(subscriber, slc__sub_release(&subscriber->sub, message->hold));
+  return slc__sub_release(&subscriber->sub, message->hold);
+}
+
+__attribute__((noinline, cold)) static int release_in_turn(slc_subscriber *subscriber, const slc_message *message) {
+  slc__turn_begin(&subscriber->turn);
+  return end(subscriber, held_release(subscriber, message));
+}
+
+int slc_subscriber_release(slc_subscriber *subscriber, slc_message *message) {
+  if (slc__guard_forked(&subscriber->guard)) return slc__guard_fail();
+  if (__builtin_expect(subscriber->turn.is_shared, 0)) return release_in_turn(subscriber, message);
+  return held_release(subscriber, message);
 }
 
 /* ---- for find.c -------------------------------------------------------------------------------------------------- */
