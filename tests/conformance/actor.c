@@ -59,9 +59,14 @@ static void loan(struct actor_state *state, const struct actor_call *call, struc
   answer->capacity = state->loans[key].capacity;
 }
 
+static void loan_write(slc_loan *used, uint64_t stamp, size_t size) {
+  content_write(used->data, stamp, size);
+  if (used->metadata != NULL) memcpy(used->metadata, &stamp, sizeof stamp);
+}
+
 static void publish(struct actor_state *state, const struct actor_call *call, struct actor_answer *answer) {
   slc_loan *used = &state->loans[call->key];
-  if (state->is_on_loan[call->key] && call->size <= used->capacity) content_write(used->data, call->stamp, call->size);
+  if (state->is_on_loan[call->key] && call->size <= used->capacity) loan_write(used, call->stamp, call->size);
   answer->status = slc_publisher_publish(state->publisher, used, call->size, &answer->message.ordinal);
   if (answer->status == SLC_OK) state->is_on_loan[call->key] = false;
 }
@@ -71,15 +76,24 @@ static void send_all(struct actor_state *state, const struct actor_call *call, s
     slc_loan one;
     answer->status = slc_publisher_loan(state->publisher, call->size, &one);
     if (answer->status != SLC_OK) return;
-    content_write(one.data, call->stamp + answer->done, call->size);
+    loan_write(&one, call->stamp + answer->done, call->size);
     answer->status = slc_publisher_publish(state->publisher, &one, call->size, &answer->message.ordinal);
   }
+}
+
+static void retired(struct actor_state *state, struct actor_answer *answer) {
+  slc_retired one;
+  size_t count;
+  answer->status = slc_publisher_retired(state->publisher, &one, 1, &count);
+  if (answer->status == SLC_OK) answer->message.ordinal = one.ordinal;
 }
 
 static void read_message(struct actor_state *state, uint32_t key, struct actor_answer *answer) {
   answer->key = key;
   answer->message = state->messages[key];
   answer->is_whole = content_read(answer->message.data, answer->message.size, &answer->stamp);
+  if (answer->message.metadata != NULL)
+    memcpy(&answer->metadata_stamp, answer->message.metadata, sizeof answer->metadata_stamp);
 }
 
 typedef int (*take_fn)(slc_subscriber *subscriber, slc_message *ret_message);
@@ -160,6 +174,9 @@ static struct actor_answer perform(struct actor_state *state, const struct actor
     break;
   case ACTOR_SEND:
     send_all(state, call, &answer);
+    break;
+  case ACTOR_RETIRED:
+    retired(state, &answer);
     break;
   case ACTOR_PUBLISHER_WAIT:
     answer.status = slc_publisher_wait(state->publisher, call->timeout_ns);

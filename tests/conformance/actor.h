@@ -27,6 +27,7 @@ enum actor_op {
   ACTOR_PUBLISH,
   ACTOR_DISCARD,
   ACTOR_SEND,
+  ACTOR_RETIRED,
   ACTOR_PUBLISHER_WAIT,
   ACTOR_TAKE,
   ACTOR_TAKE_NEWEST,
@@ -66,6 +67,7 @@ struct actor_answer {
   uint64_t done; /* messages sent before status; taken, with the keys from `key` on */
   uint64_t stamp;
   bool is_whole; /* the bytes are those of stamp and size */
+  uint64_t metadata_stamp;
   slc_message message;
   slc_publisher_stats publisher_stats;
   slc_subscriber_stats subscriber_stats;

@@ -17,6 +17,7 @@ enum only { ONLY_ALL, ONLY_RELIABLE, ONLY_UNRELIABLE };
   X(loans_are_limited, ONLY_ALL)                                                                                       \
   X(a_larger_message_makes_the_channel_grow, ONLY_ALL)                                                                 \
   X(a_fixed_size_is_kept, ONLY_ALL)                                                                                    \
+  X(messages_carry_metadata_and_a_checksum, ONLY_ALL)                                                                  \
   X(messages_are_stamped_with_the_time, ONLY_ALL)                                                                      \
   /* subscribing.c */                                                                                                  \
   X(a_subscriber_starts_at_what_comes, ONLY_ALL)                                                                       \
@@ -39,6 +40,7 @@ enum only { ONLY_ALL, ONLY_RELIABLE, ONLY_UNRELIABLE };
   /* reliability.c */                                                                                                  \
   X(an_overrun_subscriber_knows_what_it_lost, ONLY_UNRELIABLE)                                                         \
   X(an_unreliable_publisher_never_waits, ONLY_UNRELIABLE)                                                              \
+  X(every_message_is_retired_once, ONLY_ALL)                                                                           \
   X(a_reliable_publisher_waits_for_its_subscriber, ONLY_RELIABLE)                                                      \
   X(a_reliable_publisher_does_not_wait_for_others, ONLY_RELIABLE)                                                      \
   /* lives.c */                                                                                                        \

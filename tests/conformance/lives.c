@@ -97,7 +97,6 @@ static void check_refused(struct world *world, const struct actor_call *call, in
 void users_that_do_not_fit_are_refused(struct world *world) {
   world->shape.type = "conformance";
   world->shape.max_publishers = world->publisher_count + 1; /* one for the neighbour */
-  if (world->kind->is_virtual) world->shape.multiplexer = "conformance/multiplexer/full";
   open_publishers(world);
   if (!world->kind->is_virtual) {
     struct actor_call last = {.op = ACTOR_OPEN_PUBLISHER, .publisher = world->shape};
@@ -115,7 +114,6 @@ void users_that_do_not_fit_are_refused(struct world *world) {
   publisher.publisher.slots = SLOTS + 1;
   check_refused(world, &publisher, SLC_INCOMPATIBLE);
   struct actor_call subscriber = {.op = ACTOR_OPEN_SUBSCRIBER, .subscriber = subscriber_options(world)};
-  subscriber.subscriber.multiplexer = world->shape.multiplexer;
   subscriber.subscriber.max_holds = SLOTS;
   check_refused(world, &subscriber, SLC_NO_BUDGET);
   subscriber.subscriber.max_holds = 1;

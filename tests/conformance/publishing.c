@@ -111,10 +111,24 @@ void a_larger_message_makes_the_channel_grow(struct world *world) {
 
 void a_fixed_size_is_kept(struct world *world) {
   world->shape.fixed_size = 1;
-  if (world->kind->is_virtual) world->shape.multiplexer = "conformance/multiplexer/fixed";
   open_publishers(world);
   check_status(loan_of(world, 0, SLOT_SIZE + 1).status, SLC_TOO_LARGE);
   check_ok(loan_of(world, 0, SLOT_SIZE).status);
+}
+
+/* The stamp again, in the metadata; the checksum covers both. */
+void messages_carry_metadata_and_a_checksum(struct world *world) {
+  world->shape.metadata_size = 24;
+  world->shape.checksum = SLC_CHECKSUM_CRC32C;
+  open_publishers(world);
+  open_subscriber(world, 0, NULL);
+  for (uint64_t i = 0; i < 100; i++) {
+    send_by_turns(world, i, 1, 8 + i);
+    struct actor_answer taken = take_expecting(world, 0, i);
+    assert_int_equal(taken.message.metadata_size, 24);
+    assert_int_equal(taken.metadata_stamp, i);
+    release(world, 0, &taken);
+  }
 }
 
 static uint64_t now_ns(void) {

@@ -78,3 +78,44 @@ void a_reliable_publisher_does_not_wait_for_others(struct world *world) {
   check_ok(taken.status);
   assert_int_equal(stats_of(world, 0).dropped, taken.stamp);
 }
+
+/* Everything that the first publisher has sent before `last`, once and in whatever order. */
+static uint64_t count_retired(struct world *world, bool *is_told, uint64_t end) {
+  uint64_t told = 0;
+  for (;;) {
+    struct actor_answer answer = publisher_do(world, 0, ACTOR_RETIRED);
+    if (answer.status == SLC_EMPTY) return told;
+    check_ok(answer.status);
+    assert_in_range(answer.message.ordinal, nth_ordinal(world, 1), nth_ordinal(world, end));
+    bool *is_this_told = &is_told[answer.message.ordinal - nth_ordinal(world, 1)];
+    assert_false(*is_this_told);
+    *is_this_told = true;
+    told++;
+  }
+}
+
+/* Whatever becomes of them: taken, skipped, held for long, held by one who dies. */
+void every_message_is_retired_once(struct world *world) {
+  enum { COUNT = 8 * SLOTS };
+  bool is_told[COUNT] = {false};
+  world->shape.retirement = 1;
+  open_publishers(world);
+  open_subscriber(world, 0, NULL);
+  open_subscriber(world, 1, NULL);
+  send_from(world, 0, 1, 2, SIZE);
+  struct actor_answer held = take_expecting(world, 0, 1);
+  take_expecting(world, 1, 1);
+  actor_kill(&world->subscribers[1]);
+  uint64_t told = 0;
+  for (uint64_t i = 3; i <= COUNT; i++) {
+    send_from(world, 0, i, 1, SIZE);
+    struct actor_answer newest = subscriber_do(world, 0, ACTOR_TAKE_NEWEST);
+    check_ok(newest.status);
+    release(world, 0, &newest);
+    told += count_retired(world, is_told, COUNT);
+  }
+  assert_false(is_told[0]);
+  release(world, 0, &held);
+  while (told < COUNT) told += count_retired(world, is_told, COUNT); /* when the broker has seen the death */
+  assert_int_equal(told, COUNT);
+}

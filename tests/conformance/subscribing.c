@@ -38,11 +38,11 @@ void a_subscriber_starts_at_the_last(struct world *world) {
 void a_subscriber_starts_at_an_ordinal(struct world *world) {
   slc_subscriber_options options = subscriber_options(world);
   options.start = SLC_START_ORDINAL;
-  options.start_ordinal = 4;
+  options.start_ordinal = nth_ordinal(world, 4);
   open_publishers(world);
   send_by_turns(world, 1, 5, SIZE);
   open_subscriber(world, 0, &options);
-  options.start_ordinal = 8; /* still to come */
+  options.start_ordinal = nth_ordinal(world, 8); /* still to come */
   open_subscriber(world, 1, &options);
   send_by_turns(world, 6, 5, SIZE);
   take_all(world, 0, 4, 7);
@@ -52,11 +52,9 @@ void a_subscriber_starts_at_an_ordinal(struct world *world) {
 void the_newest_are_kept_for_those_who_come_late(struct world *world) {
   enum { KEEP = 10, COUNT = 1000 };
   world->shape.keep_last = KEEP;
-  if (world->kind->is_virtual) world->shape.multiplexer = "conformance/multiplexer/keep";
   open_publishers(world);
   send_by_turns(world, 1, COUNT, SIZE);
   slc_subscriber_options options = subscriber_options(world);
-  options.multiplexer = world->shape.multiplexer;
   options.start = SLC_START_LAST;
   options.start_count = KEEP;
   open_subscriber(world, 0, &options);
@@ -98,7 +96,7 @@ void retained_messages_are_found(struct world *world) {
   open_subscriber(world, 0, NULL);
   send_by_turns(world, 1, COUNT, SIZE);
   for (uint64_t n = COUNT; n >= 1; n--) {
-    struct actor_answer found = find(world, ACTOR_FIND, n, n % 2 == 0);
+    struct actor_answer found = find(world, ACTOR_FIND, nth_ordinal(world, n), n % 2 == 0);
     check_ok(found.status);
     assert_int_equal(found.stamp, n);
     struct actor_answer same = find(world, ACTOR_FIND_TIME, found.message.timestamp_ns, n % 2 != 0);
@@ -108,14 +106,14 @@ void retained_messages_are_found(struct world *world) {
     release(world, 0, &same);
     release(world, 0, &found);
   }
-  check_status(find(world, ACTOR_FIND, COUNT + 1, false).status, SLC_EMPTY);
+  check_status(find(world, ACTOR_FIND, nth_ordinal(world, COUNT + 1), false).status, SLC_EMPTY);
   take_all(world, 0, 1, COUNT);
   for (uint64_t i = 0; i < 3 * SLOTS; i++) {
     send_by_turns(world, 100 + i, 1, SIZE);
     take_all(world, 0, 100 + i, 1);
   }
-  check_status(find(world, ACTOR_FIND, 1, false).status, SLC_GONE);
-  struct actor_answer oldest = find(world, ACTOR_FIND, 1, true);
+  check_status(find(world, ACTOR_FIND, nth_ordinal(world, 1), false).status, SLC_GONE);
+  struct actor_answer oldest = find(world, ACTOR_FIND, nth_ordinal(world, 1), true);
   check_ok(oldest.status);
   assert_true(oldest.stamp > 100);
   release(world, 0, &oldest);

@@ -10,7 +10,7 @@
 
 #include "support/broker.h"
 
-enum { KIND_BITS = 3 + WITH_VIRTUAL, KINDS = 1 << KIND_BITS };
+enum { KIND_BITS = 4, KINDS = 1 << KIND_BITS };
 
 struct behaviour {
   const char *name;

@@ -6,6 +6,8 @@
 
 static const char multiplexer[] = "conformance/multiplexer";
 
+enum { OF_NEIGHBOUR = 3 }; /* messages in another virtual channel, before all others */
+
 /* ---- opening and closing ---- */
 
 static void start_all(struct world *world) {
@@ -84,7 +86,8 @@ void open_publishers(struct world *world) {
   for (uint32_t i = 0; i < world->publisher_count; i++) open_publisher(world, &world->publishers[i], world->channel);
   if (!world->kind->is_virtual) return;
   open_publisher(world, &world->neighbour, "conformance/neighbour");
-  check_ok(actor_do(&world->neighbour, &(struct actor_call){.op = ACTOR_SEND, .count = 3, .size = SIZE}).status);
+  check_ok(
+      actor_do(&world->neighbour, &(struct actor_call){.op = ACTOR_SEND, .count = OF_NEIGHBOUR, .size = SIZE}).status);
 }
 
 slc_subscriber_options subscriber_options(const struct world *world) {
@@ -149,6 +152,10 @@ void release(struct world *world, uint32_t subscriber, const struct actor_answer
 
 uint64_t ordinal_of(const struct world *world, const slc_message *message) {
   return world->kind->is_virtual ? message->virtual_ordinal : message->ordinal;
+}
+
+uint64_t nth_ordinal(const struct world *world, uint64_t n) {
+  return world->kind->is_virtual ? n + OF_NEIGHBOUR : n;
 }
 
 slc_subscriber_stats stats_of(struct world *world, uint32_t subscriber) {

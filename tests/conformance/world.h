@@ -63,6 +63,8 @@ void check_held(struct world *world, uint32_t subscriber, const struct actor_ans
 void release(struct world *world, uint32_t subscriber, const struct actor_answer *taken);
 /* In the channel or in the virtual channel. */
 uint64_t ordinal_of(const struct world *world, const slc_message *message);
+/* By which the n-th message (from 1 on) is found: in a multiplexer those of all count. */
+uint64_t nth_ordinal(const struct world *world, uint64_t n);
 slc_subscriber_stats stats_of(struct world *world, uint32_t subscriber);
 /* The channel as the broker sees it (of a virtual channel: its multiplexer). */
 slc_channel_info *inspect(struct world *world);
