@@ -425,29 +425,35 @@ static void count_refusal(slc_publisher *publisher) {
   if (++publisher->refusals % REFUSALS_PER_LOOK == 0) look_for_the_dead(publisher);
 }
 
-/* Any slot, or the one of a message. */
-static int slot_loan(slc_publisher *publisher, const struct slc__retired *wanted, uint32_t *ret_slot) {
-  int status = wanted == NULL ? slc__pub_loan(&publisher->pub, ret_slot) : slc__pub_loan_slot(&publisher->pub, wanted);
-  if (status == 0 && wanted != NULL) *ret_slot = wanted->slot;
-  publisher->doorbell.is_blocked = status == SLC_WOULD_BLOCK;
-  if (__builtin_expect(status == 0, 1)) return 0;
-  if (status == SLC_WOULD_BLOCK) count_refusal(publisher);
-  if (status == SLC_WOULD_BLOCK && publisher->doorbell.fd >= 0)
-    slc__doorbell_rearm(&publisher->doorbell, &publisher->pub);
+/* The event loop is to hear when a loan may succeed that was refused. */
+__attribute__((noinline, cold)) static int loan_refused(slc_publisher *publisher, int status) {
+  if (status != SLC_WOULD_BLOCK) return log_status(status);
+  count_refusal(publisher);
+  publisher->doorbell.is_blocked = true;
+  if (publisher->doorbell.fd >= 0) slc__doorbell_rearm(&publisher->doorbell, &publisher->pub);
   return status;
+}
+
+/* Any slot, or the one of a message. */
+static inline int slot_loan(slc_publisher *publisher, const struct slc__retired *wanted, uint32_t *ret_slot) {
+  int status = wanted == NULL ? slc__pub_loan(&publisher->pub, ret_slot) : slc__pub_loan_slot(&publisher->pub, wanted);
+  if (__builtin_expect(status != 0, 0)) return loan_refused(publisher, status);
+  if (wanted != NULL) *ret_slot = wanted->slot;
+  if (__builtin_expect(publisher->doorbell.is_blocked, 0)) publisher->doorbell.is_blocked = false;
+  return 0;
 }
 
 /* A loan for a message of up to `size` bytes, in this slot (NULL: in any). */
 static int loan_make(slc_publisher *publisher, size_t size, const struct slc__retired *wanted, slc_loan *ret_loan) {
   struct slc__generation *later = NULL;
-  uint32_t slot;
+  uint32_t slot = 0;
   int status;
   if (publisher->idle_count == 0)
     status = slc__fail(SLC_LOAN_LIMIT, "all %u loans of this publisher are in use: publish or discard one first",
                        publisher->max_loans);
   else
     status = later_enter(publisher, size, &later);
-  if (status == 0) status = log_status(slot_loan(publisher, wanted, &slot));
+  if (status == 0) status = slot_loan(publisher, wanted, &slot);
   if (status != 0) {
     if (later != NULL) slc__growth_leave(&publisher->growth, later->number);
     return status;

@@ -48,6 +48,7 @@ int slc__pub_init(struct slc__pub *pub, const struct slc__control *control, cons
       .unread.epoch = UINT64_MAX,
       .line = &control->publishers[id - 1],
       .watch.can_disarm = true,
+      .is_told = control->geometry.keep_last > 0,
   };
   if (pub->free_slots == NULL || pub->candidates == NULL || pub->stamps == NULL) {
     slc__pub_deinit(pub);
@@ -116,10 +117,12 @@ static void tell_freed(struct slc__pub *pub) {
   count(&pub->line->wakes, slc__watch_ring(&pub->watch, &pub->control, 0, SLC__WANTS_SLOT));
 }
 
-/* A message of publisher `owner` has been evicted (0: nobody here knows whose), by a seq_cst compare-and-swap. */
-static void tell_evicted(struct slc__pub *pub, uint32_t owner) {
+/* The message that owner word `own` was about (0: nobody here knows it) has been evicted, by a seq_cst
+ * compare-and-swap. */
+static void tell_evicted(struct slc__pub *pub, uint64_t own) {
   const struct slc__control *control = &pub->control;
   if (__builtin_expect(atomic_load_explicit(&control->page->watched, memory_order_seq_cst) == 0, 1)) return;
+  uint32_t owner = slc__own_publisher(own);
   if (owner > control->geometry.max_publishers) return;
   count(&pub->line->wakes, slc__watch_ring(&pub->watch, control, owner, SLC__WANTS_EVICTED));
 }
@@ -184,15 +187,19 @@ static uint64_t smallest_cursor(const struct slc__membership *membership, uint8_
   return smallest;
 }
 
-/* Whether ordinal h is at or beyond the smallest of those cursors.  After the log word was read, for each ordinal: a
- * newcomer's line gates everything before its epoch is announced (tests/model/reliable.pml). */
-static bool is_ahead(struct slc__pub *pub, uint64_t h, struct slc__known_min *known, uint8_t mask) {
-  uint64_t epoch = atomic_load_explicit(&pub->control.page->epoch, memory_order_seq_cst);
-  if (epoch == known->epoch && h < known->cursor) return false;
+__attribute__((noinline)) static bool is_ahead_now(struct slc__pub *pub, uint64_t h, struct slc__known_min *known,
+                                                   uint8_t mask) {
   if (!slc__pub_is_current(pub)) return true;
   known->epoch = pub->membership->epoch;
   known->cursor = smallest_cursor(pub->membership, mask);
   return h >= known->cursor;
+}
+
+/* Whether ordinal h is at or beyond the smallest of those cursors.  After the log word was read, for each ordinal: a
+ * newcomer's line gates everything before its epoch is announced (tests/model/reliable.pml). */
+static inline bool is_ahead(struct slc__pub *pub, uint64_t h, struct slc__known_min *known, uint8_t mask) {
+  uint64_t epoch = atomic_load_explicit(&pub->control.page->epoch, memory_order_seq_cst);
+  return !(epoch == known->epoch && h < known->cursor) && is_ahead_now(pub, h, known, mask);
 }
 
 /* Whether reliable subscribers still want ordinal h. */
@@ -233,15 +240,16 @@ static void claim_free(struct slc__pub *pub, uint32_t looks) {
   }
 }
 
-/* Claims the slot of ordinal h: AT(anybody, h) -> OWNED(me, h), and says whose it was.  False: another has it. */
-static bool claim_owner(struct slc__pub *pub, uint32_t slot, uint64_t h, uint32_t *ret_owner) {
+/* Claims the slot of ordinal h: AT(anybody, h) -> OWNED(me, h), and gives the word that was there.  False: another has
+ * it. */
+static bool claim_owner(struct slc__pub *pub, uint32_t slot, uint64_t h, uint64_t *ret_own) {
   _Atomic uint64_t *word = &pub->control.own[slot];
   uint64_t own = atomic_load_explicit(word, memory_order_acquire);
   for (int i = 0; i < CLAIM_TRIES; i++) {
     if (!slc__own_is_at(own) || slc__own_ordinal(own) != h) return false;
     if (atomic_compare_exchange_strong_explicit(word, &own, slc__own_owned(pub->id, h), memory_order_acq_rel,
                                                 memory_order_acquire)) {
-      *ret_owner = slc__own_publisher(own);
+      *ret_own = own;
       return true;
     }
   }
@@ -268,7 +276,8 @@ static void evicted(struct slc__pub *pub, uint32_t slot, bool to_keep) {
 
 /* Evicts the oldest retained ordinal that is not `needed`, or helps whoever is about to.  False: there is nothing that
  * may be evicted. */
-static bool evict_oldest(struct slc__pub *pub, bool (*needed)(struct slc__pub *pub, uint64_t h), bool to_keep) {
+static inline __attribute__((always_inline)) bool
+evict_oldest(struct slc__pub *pub, bool (*needed)(struct slc__pub *pub, uint64_t h), bool to_keep) {
   uint64_t h = pub->head;
   _Atomic uint64_t *word_at = slc__log_at(&pub->control, h);
   uint64_t word = atomic_load_explicit(word_at, memory_order_seq_cst);
@@ -279,12 +288,12 @@ static bool evict_oldest(struct slc__pub *pub, bool (*needed)(struct slc__pub *p
     /* Of virtual channels' messages, only those from which the next ordinals are reckoned already. */
     if (pub->virtual_id != 0 && slc__virtual_help(&pub->control, &pub->buffers, h + 1) != SLC_OK) return false;
     if (is_kept(pub, h) || needed(pub, h)) return false;
-    uint32_t owner = 0;
-    bool won = claim_owner(pub, slot, h, &owner);
+    uint64_t own = 0;
+    bool won = claim_owner(pub, slot, h, &own);
     /* Winner and losers alike, before anybody goes on: nobody passes an ordinal that is half evicted. */
     atomic_compare_exchange_strong_explicit(word_at, &word, slc__log_evicted(slc__lap_of(&pub->control, h)),
                                             memory_order_seq_cst, memory_order_relaxed);
-    tell_evicted(pub, owner); /* losers too: the winner may be stopped before it does */
+    tell_evicted(pub, own); /* losers too: the winner may be stopped before it does */
     if (won) evicted(pub, slot, to_keep);
   }
   pub->head = h + 1;
@@ -465,7 +474,7 @@ void slc__pub_discard(struct slc__pub *pub, uint32_t slot) {
 /* ---- publish ---- */
 
 static void write_prefix(struct slc__pub *pub, struct slc__prefix *prefix, const struct slc__sending *sending) {
-  uint32_t next = pub->free_count > 0 ? pub->free_slots[pub->free_first] + 1 : 0;
+  uint32_t next = __builtin_expect(pub->free_count > 0, 1) ? pub->free_slots[pub->free_first] + 1 : 0;
   uint32_t flags = pub->id << 16 | sending->flags;
   atomic_store_explicit(&prefix->next, next, memory_order_relaxed);
   atomic_store_explicit(&prefix->flags, flags, memory_order_relaxed);
@@ -531,10 +540,10 @@ static void ring(struct slc__pub *pub) {
  * retired at once; and this publisher may have found out about others by itself. */
 static void tell_published(struct slc__pub *pub) {
   uint32_t whom;
-  if (__builtin_expect(atomic_load_explicit(&pub->control.page->watched, memory_order_relaxed) == 0, 1)) return;
+  if (atomic_load_explicit(&pub->control.page->watched, memory_order_relaxed) == 0) return;
   if (pub->control.geometry.keep_last > 0)
     whom = 0;
-  else if (pub->retire != NULL && (slc__retire_found(pub) || !slc__pub_has_readers(pub)))
+  else if (slc__retire_found(pub) || !slc__pub_has_readers(pub))
     whom = pub->id;
   else
     return;
@@ -550,6 +559,13 @@ static __attribute__((noinline)) int enter_virtual(struct slc__pub *pub, uint32_
   slc__pub_is_current(pub);
   slc__virtual_ring(pub);
   return SLC_OK;
+}
+
+/* For what a message may mean to those who wait for others to be retired.  It may have been evicted since: no matter.
+ */
+__attribute__((noinline, cold)) static void after_publish(struct slc__pub *pub, uint64_t n, uint32_t slot) {
+  if (pub->retire != NULL) slc__retire_note(pub, n, slot);
+  tell_published(pub);
 }
 
 int slc__pub_publish(struct slc__pub *pub, uint32_t slot, const struct slc__sending *sending, uint64_t *ret_ordinal) {
@@ -569,14 +585,13 @@ int slc__pub_publish(struct slc__pub *pub, uint32_t slot, const struct slc__send
     return status;
   }
   announce(prefix, n);
-  if (__builtin_expect(pub->retire != NULL, 0)) slc__retire_note(pub, n, slot);
   slc__raise(&pub->control.page->tail, n + 1, memory_order_release);
   ring(pub);
   count(&pub->line->messages, 1);
   count(&pub->line->bytes, sending->size);
   /* One slot stays in hand, the one that the next message's announcement has named. */
   if (pub->free_count <= 1) refill(pub);
-  tell_published(pub);
+  if (__builtin_expect(pub->is_told, 0)) after_publish(pub, n, slot);
   *ret_ordinal = n;
   return SLC_OK;
 }

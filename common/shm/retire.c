@@ -71,6 +71,7 @@ int slc__retire_open(struct slc__pub *pub) {
   struct slc__retire *retire = calloc(1, sizeof *retire);
   if (retire == NULL) return SLC_NO_MEMORY;
   pub->retire = retire;
+  pub->is_told = true;
   retire->slots = calloc(pub->control.geometry.slots, sizeof *retire->slots);
   if (retire->slots != NULL && grow(retire)) return SLC_OK;
   slc__retire_close(pub);

@@ -108,6 +108,7 @@ struct slc__pub {
   struct slc__publisher_line *line;
   bool needs_subscriber; /* set by the caller after init: loans are refused while nobody subscribes */
   struct slc__watch watch;
+  bool is_told;               /* a message more may mean that another is retired */
   struct slc__retire *retire; /* its messages until they are retired; NULL: it does not want to know */
   /* Set by slc__pub_set_virtual. */
   uint32_t virtual_id;    /* 0: a plain channel */
