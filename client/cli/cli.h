@@ -53,7 +53,7 @@ struct progress {
   const char *verb; /* "published", "received" */
   bool is_quiet;
   bool is_live;
-  bool is_damaged;      /* not all that went through was sound */
+  int damage;           /* why something was skipped, enum slc_status; 0: nothing was */
   int64_t begun, shown; /* ns */
   uint64_t messages, bytes;
 };

@@ -20,6 +20,7 @@ static const char help_text[] =
     "  --reliable             wait for reliable subscribers instead of overrunning them\n"
     "  --slots N              slots of the channel, if this makes it; default 64\n"
     "  --keep-last N          the channel always retains its N newest messages, for those who come late\n"
+    "  --checksum             messages carry a CRC-32C, which subscribers compare\n"
     "  --fixed-size           the channel does not grow: all its publishers must ask for that\n"
     "  --linger MS            the channel stays, with its messages, so long after its last user has left\n"
     "  --frame BYTES          one message every so many bytes (K, M, G: powers of 1,024); default 64K\n"
@@ -31,7 +32,7 @@ static const char help_text[] =
 
 struct pub_options {
   const char *channel, *multiplexer, *file, *socket;
-  bool reliable, fixed_size, lines, quiet;
+  bool reliable, fixed_size, checksum, lines, quiet;
   uint64_t linger_ms, slots, keep_last, frame, wait_subscribers;
 };
 
@@ -40,6 +41,7 @@ static int parse(int argc, char **argv, struct pub_options *ret) {
       {"multiplexer", required_argument, NULL, 'm'},
       {"reliable", no_argument, NULL, 'r'},
       {"fixed-size", no_argument, NULL, 'F'},
+      {"checksum", no_argument, NULL, 'C'},
       {"linger", required_argument, NULL, 'L'},
       {"slots", required_argument, NULL, 's'},
       {"keep-last", required_argument, NULL, 'k'},
@@ -62,6 +64,9 @@ static int parse(int argc, char **argv, struct pub_options *ret) {
       break;
     case 'F':
       ret->fixed_size = true;
+      break;
+    case 'C':
+      ret->checksum = true;
       break;
     case 'L':
       if (!parse_number(optarg, 1, LINGER_MAX_MS, &ret->linger_ms))
@@ -226,6 +231,7 @@ int command_pub(int argc, char **argv) {
   shape.slot_size = options.frame;
   shape.keep_last = (uint32_t)options.keep_last;
   shape.reliable = options.reliable;
+  shape.checksum = options.checksum ? SLC_CHECKSUM_CRC32C : SLC_CHECKSUM_NONE;
   shape.fixed_size = options.fixed_size;
   shape.linger_ns = (int64_t)options.linger_ms * NS_PER_MS;
   shape.multiplexer = options.multiplexer;

@@ -150,8 +150,8 @@ static int receive_available(slc_subscriber *subscriber, FILE *out, const struct
     slc_message message;
     int status = slc_subscriber_take(subscriber, &message);
     if (status == SLC_EMPTY) return EXIT_OK;
-    if (status == SLC_CORRUPT) {
-      progress->is_damaged = true; /* skipped and counted as dropped */
+    if (status == SLC_CORRUPT || status == SLC_CHECKSUM) {
+      progress->damage = status; /* skipped and counted as dropped */
       continue;
     }
     if (status != SLC_OK) return fail_status("cannot receive", status);
@@ -187,8 +187,8 @@ static int receive_and_report(slc_subscriber *subscriber, FILE *out, const struc
   if (slc_subscriber_stats_get(subscriber, &stats) == SLC_OK && stats.dropped > 0)
     snprintf(more, sizeof more, ", %llu dropped", (unsigned long long)stats.dropped);
   progress_end(&progress, more);
-  if (progress.is_damaged && code == EXIT_OK)
-    code = fail(EXIT_FAILED, "messages were skipped: %s", slc_status_text(SLC_CORRUPT));
+  if (progress.damage != 0 && code == EXIT_OK)
+    code = fail(EXIT_FAILED, "messages were skipped: %s", slc_status_text(progress.damage));
   return code;
 }
 

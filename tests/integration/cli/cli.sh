@@ -144,6 +144,12 @@ expect 0 '' run bash -c 'slotcast create c --fixed-size; slotcast pub c --fixed-
 expect 0 '^later$' run bash -c 'echo later | slotcast pub c --lines --linger 3600000 --quiet
   slotcast sub c --from oldest --count 1 --quiet; slotcast rm c'
 
+# ---- checksums ----
+expect 0 '^checked$' run bash -c 'echo checked | slotcast pub a --checksum --linger 100000 --lines --quiet
+  slotcast info a --json --interval 0 | grep -q "\"checksum\": \"crc32c\"" && slotcast sub a --from oldest --count 1 --quiet'
+expect 1 'ask for the same, or for 0' run bash -c 'slotcast create a --checksum 8; echo x | slotcast pub a --checksum --lines'
+expect 1 'give compute_checksum' run bash -c 'slotcast create a --checksum 8; echo x | slotcast pub a --lines'
+
 # ---- virtual channels: for one, for all, listed, named ----
 expect 0 '^2 1 y$' run bash -c 'slotcast create m --max-virtual 8 && echo x | slotcast pub a --multiplexer m --lines --quiet &&
   echo y | slotcast pub b --multiplexer m --lines --quiet && slotcast sub m --ids --from oldest --count 2 --quiet'
