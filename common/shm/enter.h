@@ -5,13 +5,12 @@
 
 #include "shm/words.h"
 
-/* False: ordinal n is another's. */
+/* False: ordinal n, in *word_at, is another's. */
 static inline bool slc__enter(const struct slc__pub *pub, uint32_t slot, struct slc__prefix *prefix, uint64_t n,
-                              uint64_t word) {
+                              _Atomic uint64_t *word_at, uint64_t word) {
   atomic_store_explicit(&pub->control.own[slot], slc__own_at(pub->id, n), memory_order_release);
   atomic_store_explicit(&prefix->seq, SLC__SEQ_PENDING | (n + 1), memory_order_release);
-  return atomic_compare_exchange_strong_explicit(slc__log_at(&pub->control, n), &word,
-                                                 slc__log_present(slc__lap_of(&pub->control, n), slot),
+  return atomic_compare_exchange_strong_explicit(word_at, &word, slc__log_present(slc__lap_of(&pub->control, n), slot),
                                                  memory_order_seq_cst, memory_order_relaxed);
 }
 

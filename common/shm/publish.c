@@ -489,7 +489,8 @@ static int enter_log(struct slc__pub *pub, uint32_t slot, struct slc__prefix *pr
   uint64_t n = atomic_load_explicit(&pub->control.page->tail, memory_order_relaxed);
   for (uint64_t steps = slc__steps_max(&pub->control); steps > 0; steps--) {
     if (n > SLC__ORDINAL_MAX) return SLC_EXHAUSTED;
-    uint64_t word = atomic_load_explicit(slc__log_at(&pub->control, n), memory_order_acquire);
+    _Atomic uint64_t *word_at = slc__log_at(&pub->control, n);
+    uint64_t word = atomic_load_explicit(word_at, memory_order_acquire);
     if (slc__presence(&pub->control, word, n) != SLC__ABSENT) {
       uint64_t tail = atomic_load_explicit(&pub->control.page->tail, memory_order_relaxed);
       n = tail > n + 1 && tail <= SLC__ORDINAL_MAX ? tail : n + 1;
@@ -498,7 +499,7 @@ static int enter_log(struct slc__pub *pub, uint32_t slot, struct slc__prefix *pr
     /* Evictions go in order and the log has at least as many words as there are slots, so what was here a lap ago
      * has gone. */
     if (word != 0 && !slc__log_is_evicted(word)) return SLC_CORRUPT;
-    if (slc__enter(pub, slot, prefix, n, word)) {
+    if (slc__enter(pub, slot, prefix, n, word_at, word)) {
       *ret_n = n;
       return SLC_OK;
     }
@@ -551,10 +552,10 @@ static void tell_published(struct slc__pub *pub) {
   count(&pub->line->wakes, slc__watch_ring(&pub->watch, &pub->control, whom, SLC__WANTS_EVICTED));
 }
 
-/* Apart, so that a plain channel pays for it with one branch. */
-static __attribute__((noinline)) int enter_virtual(struct slc__pub *pub, uint32_t slot, struct slc__prefix *prefix,
-                                                   uint64_t *ret_n) {
-  int status = slc__virtual_enter(pub, slot, prefix, ret_n);
+/* Apart and without a pointer to a local, so that a plain channel pays for it with one branch. */
+static __attribute__((noinline, cold)) int enter_virtual(struct slc__pub *pub, uint32_t slot,
+                                                         struct slc__prefix *prefix) {
+  int status = slc__virtual_enter(pub, slot, prefix, &pub->entered);
   if (status != SLC_OK) return status;
   slc__pub_is_current(pub);
   slc__virtual_ring(pub);
@@ -576,8 +577,13 @@ int slc__pub_publish(struct slc__pub *pub, uint32_t slot, const struct slc__send
   }
   write_prefix(pub, prefix, sending);
   uint64_t n;
-  int status = __builtin_expect(pub->virtual_id == 0, 1) ? enter_log(pub, slot, prefix, &n)
-                                                         : enter_virtual(pub, slot, prefix, &n);
+  int status = SLC_OK;
+  if (__builtin_expect(pub->virtual_id == 0, 1)) {
+    status = enter_log(pub, slot, prefix, &n);
+  } else {
+    status = enter_virtual(pub, slot, prefix);
+    n = pub->entered;
+  }
   if (__builtin_expect(status != SLC_OK, 0)) {
     uint64_t own = atomic_load_explicit(&pub->control.own[slot], memory_order_relaxed);
     atomic_store_explicit(&pub->control.own[slot], slc__own_owned(pub->id, slc__own_ordinal(own)),

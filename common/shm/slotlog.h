@@ -114,6 +114,7 @@ struct slc__pub {
   uint32_t virtual_id;    /* 0: a plain channel */
   uint32_t own_doorbells; /* 1 + the first doorbell of the virtual channel; 0: none */
   uint64_t virtual_base;  /* messages that had the id before this virtual channel */
+  uint64_t entered;       /* the log's ordinal of its last message */
 };
 
 /* SLC_NO_MEMORY.  Control and buffers stay mapped, and membership valid, until deinit. */

@@ -207,7 +207,8 @@ static int pass_unreadable(struct slc__sub *sub, uint64_t n, int status) {
 
 /* Goes on to the next ordinal with what is in the held slot of this one, or passes it over (PASSED, SLC_CORRUPT).  With
  * another status it stays the next. */
-static inline int accept_seen(struct slc__sub *sub, uint64_t n, uint32_t slot, uint32_t hold, struct slc__taken *ret) {
+static inline __attribute__((always_inline)) int accept_seen(struct slc__sub *sub, uint64_t n, uint32_t slot,
+                                                             uint32_t hold, struct slc__taken *ret) {
   sub->started = true;
   int status = slc__held_read(sub, n, slot, hold, ret);
   if (__builtin_expect(status != SLC_OK, 0)) return pass_unreadable(sub, n, status);

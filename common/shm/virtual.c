@@ -115,7 +115,8 @@ int slc__virtual_enter(struct slc__pub *pub, uint32_t slot, struct slc__prefix *
   for (uint64_t steps = slc__steps_max(control); steps > 0; steps--) {
     uint64_t n = load_applied(control);
     if (n > SLC__ORDINAL_MAX) return SLC_EXHAUSTED;
-    uint64_t word = atomic_load_explicit(slc__log_at(control, n), memory_order_acquire);
+    _Atomic uint64_t *word_at = slc__log_at(control, n);
+    uint64_t word = atomic_load_explicit(word_at, memory_order_acquire);
     if (slc__presence(control, word, n) != SLC__ABSENT) {
       int status = slc__virtual_help(control, &pub->buffers, n + 1);
       if (status != SLC_OK) return status;
@@ -125,7 +126,7 @@ int slc__virtual_enter(struct slc__pub *pub, uint32_t slot, struct slc__prefix *
     uint64_t last = atomic_load_explicit(&control->maxima[pub->virtual_id], memory_order_acquire);
     if (last >= SLC__ORDINAL_MAX) return SLC_EXHAUSTED;
     write_number(pub, prefix, last + 1);
-    if (!slc__enter(pub, slot, prefix, n, word)) continue;
+    if (!slc__enter(pub, slot, prefix, n, word_at, word)) continue;
     count_in(control, n, pub->virtual_id, last + 1);
     *ret_n = n;
     return SLC_OK;

@@ -1,6 +1,7 @@
 /* One message after the other through a channel, for counting instructions: ci/instructions runs this under callgrind
  * and counts inside publish_one and take_one.  The argument says what the channel has: nothing (plain), metadata,
- * crc32c, or a callback before sending.  Here nothing is measured and nothing printed.
+ * crc32c, a callback before sending, or a virtual channel, to which both belong.  Here nothing is measured and nothing
+ * printed.
  *
  * Needs a broker ($SLOTCAST_SOCKET).  One publisher, one subscriber, one thread; so the count is the same each time. */
 #include <stdint.h>
@@ -42,7 +43,7 @@ static int leave_as_it_is(void *ctx, void *payload, size_t *size) {
   return 0;
 }
 
-static void choose(const char *kind, slc_publisher_options *options) {
+static void choose(const char *kind, slc_publisher_options *options, slc_subscriber_options *wishes) {
   options->no_timestamp = 1; /* how the clock is read is the system's affair */
   if (strcmp(kind, "metadata") == 0) {
     options->metadata_size = 16;
@@ -50,8 +51,10 @@ static void choose(const char *kind, slc_publisher_options *options) {
     options->checksum = SLC_CHECKSUM_CRC32C;
   } else if (strcmp(kind, "callback") == 0) {
     options->before_send = leave_as_it_is;
+  } else if (strcmp(kind, "virtual") == 0) {
+    options->multiplexer = wishes->multiplexer = "bench/multiplexer";
   } else if (strcmp(kind, "plain") != 0) {
-    fprintf(stderr, "%s: none of plain, metadata, crc32c, callback\n", kind);
+    fprintf(stderr, "%s: none of plain, metadata, crc32c, callback, virtual\n", kind);
     exit(2);
   }
 }
@@ -62,10 +65,11 @@ int main(int argc, char **argv) {
   slc_publisher *publisher = NULL;
   slc_subscriber *subscriber = NULL;
   slc_publisher_options options = SLC_PUBLISHER_OPTIONS_INIT;
-  choose(argc > 1 ? argv[1] : "plain", &options);
+  slc_subscriber_options wishes = SLC_SUBSCRIBER_OPTIONS_INIT;
+  choose(argc > 1 ? argv[1] : "plain", &options, &wishes);
   check("client", slc_client_open(NULL, &client));
   check("publisher", slc_publisher_open(client, "bench/instructions", &options, &publisher));
-  check("subscriber", slc_subscriber_open(client, "bench/instructions", NULL, &subscriber));
+  check("subscriber", slc_subscriber_open(client, "bench/instructions", &wishes, &subscriber));
   for (int i = 0; i < MESSAGES; i++) {
     publish_one(publisher);
     take_one(subscriber);
