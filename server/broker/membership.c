@@ -134,9 +134,10 @@ static int fill_page(struct snapshot *snapshot, struct outgoing *outgoing) {
 }
 
 static struct snapshot snapshot_begin(struct user *publisher, uint64_t epoch) {
-  static uint64_t serial;
+  static uint64_t last_serial;
+  last_serial++;
   return (struct snapshot){
-      .publisher = publisher, .epoch = epoch, .serial = ++serial, .at = LIST_FIRST(&publisher->channel->users)};
+      .publisher = publisher, .epoch = epoch, .serial = last_serial, .at = LIST_FIRST(&publisher->channel->users)};
 }
 
 /* The remaining pages are queued if need be: half a snapshot is none. */
