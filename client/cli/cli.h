@@ -29,6 +29,7 @@ int command_info(int argc, char **argv);
 int command_create(int argc, char **argv);
 int command_rm(int argc, char **argv);
 int command_events(int argc, char **argv);
+int command_bench(int argc, char **argv);
 
 /* "slotcast: ..." on stderr, and the exit code. */
 int fail(int exit_code, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -50,7 +50,7 @@ json_t *channel_to_json(const slc_channel_info *channel) {
 }
 
 int print_json(json_t *value) {
-  int result = value == NULL ? -1 : json_dumpf(value, stdout, JSON_INDENT(2));
+  int result = value == NULL ? -1 : json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
   json_decref(value);
   if (result != 0) return fail(EXIT_FAILED, "cannot make JSON of this");
   putchar('\n');

@@ -17,6 +17,7 @@ static const struct {
     {"events", command_events, "tell what happens to channels and their users"},
     {"create", command_create, "create a channel that stays without users"},
     {"rm", command_rm, "remove a channel"},
+    {"bench", command_bench, "measure this machine"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -28,7 +28,7 @@ expect() {
 run() { slotcast run --backend "$backend" -- "$@"; }
 
 # ---- help, versions, usage ----
-for command in "" run pub sub ls info events create rm; do
+for command in "" run pub sub ls info events create rm bench "bench latency" "bench throughput" "bench publish" "bench take"; do
   # shellcheck disable=SC2086 # no word at all for the program itself
   expect 0 '^Usage: slotcast' slotcast $command --help
   # shellcheck disable=SC2086
@@ -53,6 +53,17 @@ expect 2 '--slot-size takes' slotcast create a --slot-size 2000G
 expect 2 '--checksum is' slotcast create a --checksum sha1
 expect 2 'rm takes one channel' slotcast rm a b
 expect 2 'events takes no argument' slotcast events a
+expect 2 'bench needs a measurement' slotcast bench
+expect 2 "no measurement 'speed'" slotcast bench speed
+expect 2 'bench publish has no --wait' slotcast bench publish --wait blocking
+expect 2 "Try 'slotcast bench take --help'" slotcast bench take --tke one
+expect 2 'numbers from 8 to' slotcast bench latency --size 64,7
+expect 2 '1 to 64 subscribers' slotcast bench throughput --subscribers 1,0
+expect 2 '--repeat takes' slotcast bench latency --repeat 4
+expect 2 '--wait is' slotcast bench latency --wait long
+expect 2 'takes no argument' slotcast bench latency 64
+expect 3 'start slotcastd' slotcast bench latency --size 64 --socket "$scratch/none.sock"
+expect 0 '^ +64 B ' slotcast bench latency --backend "$backend" --size 64 --quick
 expect 2 "Try 'slotcast events --help'" slotcast events --jsn
 expect 2 "Try 'slotcast sub --help'" slotcast sub a --frm newest
 expect 2 '--backend is' slotcast run --backend paper -- true

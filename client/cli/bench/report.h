@@ -1,0 +1,38 @@
+/* What was measured: one JSON object a case, and a table that shows some of its fields.  Thread: main. */
+#ifndef SLOTCAST_CLI_BENCH_REPORT_H
+#define SLOTCAST_CLI_BENCH_REPORT_H
+
+#include <jansson.h>
+
+#include "bench.h"
+#include "histogram.h"
+
+enum format { FORMAT_TEXT, FORMAT_COUNT, FORMAT_BYTES, FORMAT_NS, FORMAT_RATE, FORMAT_RATIO };
+
+/* A column of the table: a field of the cases, "rtt_ns.p50" one of an object in it.  A title of NULL ends them. */
+struct column {
+  const char *title, *path;
+  enum format format;
+};
+
+struct report {
+  const struct column *columns;
+  bool is_json, has_head;
+  json_t *cases;
+};
+/* NULL when there is no memory. */
+struct report *report_new(bool is_json);
+void report_free(struct report *report);
+
+/* The columns, and whether so many busy processes are pinned; the table begins with the first case. */
+void report_begin(struct bench *bench, const char *title, const struct column *columns, unsigned busy);
+/* The case with what is common to all of them; takes it (NULL: memory was short).  The exit code. */
+int report_add(struct bench *bench, const char *name, unsigned busy, uint64_t count, json_t *result);
+/* One object for one case, an array for several; nothing for a table.  The exit code. */
+int report_end(const struct report *report);
+
+/* Medians over the repetitions, least and most of all: {"p50", "p99", "p999", "min", "max"}, in ns. */
+json_t *repeated_to_json(const struct repeated *repeated);
+double repeated_p50(const struct repeated *repeated);
+
+#endif

@@ -1,0 +1,281 @@
+/* Every measurement of `slotcast bench` in a small form: it ends well, and its JSON has what the manual promises, with
+ * figures that can be.  How large they are is nobody's business here. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "support/broker.h"
+
+/* ---- running it ---- */
+
+enum { COMMAND_MAX = 1024, ARGUMENTS_MAX = 400 };
+
+/* Its output parsed, and its exit code. */
+static json_t *run(const char *arguments, int *ret_code) {
+  char command[COMMAND_MAX];
+  snprintf(command, sizeof command, "%s bench %s --quick --json", test_program("slotcast"), arguments);
+  print_message("%s\n", command);
+  FILE *output = popen(command, "r");
+  assert_non_null(output);
+  json_error_t error;
+  json_t *result = json_loadf(output, 0, &error);
+  int status = pclose(output);
+  assert_true(WIFEXITED(status));
+  *ret_code = WEXITSTATUS(status);
+  return result;
+}
+
+/* With a private broker of the backend under test. */
+static json_t *measure(const char *arguments) {
+  char all[COMMAND_MAX / 2];
+  int code;
+  snprintf(all, sizeof all, "%s --backend %s", arguments, test_backend());
+  json_t *result = run(all, &code);
+  assert_int_equal(code, 0);
+  assert_non_null(result);
+  return result;
+}
+
+/* ---- looking at it ---- */
+
+/* "rtt_ns.p50" is a field of a field. */
+static const json_t *field(const json_t *result, const char *path) {
+  char outer[64];
+  const char *dot = strchr(path, '.');
+  if (dot == NULL) return json_object_get(result, path);
+  snprintf(outer, sizeof outer, "%.*s", (int)(dot - path), path);
+  return json_object_get(json_object_get(result, outer), dot + 1);
+}
+
+static double number(const json_t *result, const char *path) {
+  const json_t *value = field(result, path);
+  if (!json_is_number(value)) fail_msg("%s is no number", path);
+  return json_number_value(value);
+}
+static void check_text(const json_t *result, const char *path, const char *wanted) {
+  const char *text = json_string_value(field(result, path));
+  if (text == NULL) fail_msg("%s is no string", path);
+  assert_string_equal(text, wanted);
+}
+/* Names, with a blank between them. */
+static void check_positive(const json_t *result, const char *paths) {
+  char copy[512], *rest = copy;
+  snprintf(copy, sizeof copy, "%s", paths);
+  for (char *path; (path = strsep(&rest, " ")) != NULL;) {
+    if (number(result, path) <= 0) fail_msg("%s is %g", path, number(result, path));
+  }
+}
+
+static void check_common(const json_t *result, const char *name) {
+  check_text(result, "bench", name);
+  check_text(result, "backend", test_backend());
+  check_positive(result, "processors repetitions count");
+  assert_true(number(result, "stamp_ns") >= 0);
+  assert_true(json_is_boolean(field(result, "pinned")));
+  assert_true(number(result, "repetitions") == 5);
+  assert_true(json_string_length(field(result, "limit")) > 0);
+}
+
+/* Quantiles are in order. */
+static void check_quantiles(const json_t *result, const char *name) {
+  static const char *const order[] = {"min", "p50", "p99", "p999", "max"};
+  double before = 0;
+  for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
+    char path[64];
+    snprintf(path, sizeof path, "%s.%s", name, order[i]);
+    assert_true(number(result, path) >= before);
+    before = number(result, path);
+  }
+  assert_true(before > 0);
+}
+
+/* ---- latency ---- */
+
+static void check_latency(const json_t *result, const char *waiting, double size) {
+  check_common(result, "latency");
+  check_text(result, "waiting", waiting);
+  assert_true(number(result, "size") == size);
+  check_quantiles(result, "rtt_ns");
+  check_quantiles(result, "limit_ns");
+  check_positive(result, "ratio_p50 slots rtt_ns.p50 limit_ns.p50");
+}
+
+static void test_bench_latency_one_size_is_one_object(void **state) {
+  (void)state;
+  json_t *result = measure("latency --size 64");
+  check_latency(result, "polling", 64);
+  assert_true(json_is_false(field(result, "touched")));
+  json_decref(result);
+}
+
+static void test_bench_latency_of_every_waiting(void **state) {
+  (void)state;
+  static const char *const waitings[] = {"polling", "blocking", "spin"};
+  for (size_t i = 0; i < 3; i++) {
+    char arguments[64];
+    snprintf(arguments, sizeof arguments, "latency --size 8 --count 50 --wait %s", waitings[i]);
+    json_t *result = measure(arguments);
+    check_latency(result, waitings[i], 8);
+    json_decref(result);
+  }
+}
+
+static void test_bench_latency_sizes_are_an_array(void **state) {
+  (void)state;
+  static const double sizes[] = {8, 4096, 1 << 20};
+  json_t *result = measure("latency --size 8,4K,1M --touch --count 20");
+  assert_int_equal(json_array_size(result), 3);
+  for (size_t i = 0; i < 3; i++) {
+    check_latency(json_array_get(result, i), "polling", sizes[i]);
+    assert_true(json_is_true(field(json_array_get(result, i), "touched")));
+  }
+  json_decref(result);
+}
+
+/* ---- throughput ---- */
+
+static void check_throughput(const json_t *result, double publishers, double subscribers) {
+  check_common(result, "throughput");
+  assert_true(number(result, "publishers") == publishers);
+  assert_true(number(result, "subscribers") == subscribers);
+  check_positive(result, "received_per_s slowest_received_per_s published_per_s sent received limit_per_s ratio size "
+                         "slots");
+  assert_true(number(result, "received") + number(result, "lost") == number(result, "sent") * subscribers);
+}
+
+static void test_bench_throughput_reliable_loses_nothing(void **state) {
+  (void)state;
+  json_t *result = measure("throughput --count 2000");
+  check_throughput(result, 1, 1);
+  assert_true(json_is_true(field(result, "reliable")));
+  assert_true(number(result, "lost") == 0);
+  check_text(result, "take", "many");
+  json_decref(result);
+}
+
+static void test_bench_throughput_of_many(void **state) {
+  (void)state;
+  json_t *result = measure("throughput --publishers 1,3 --subscribers 1,2 --take one --count 600 --slots 64");
+  assert_int_equal(json_array_size(result), 4);
+  for (size_t i = 0; i < 4; i++) {
+    check_throughput(json_array_get(result, i), i < 2 ? 1 : 3, i % 2 == 0 ? 1 : 2);
+    check_text(json_array_get(result, i), "take", "one");
+    assert_true(number(json_array_get(result, i), "lost") == 0);
+  }
+  json_decref(result);
+}
+
+static void test_bench_throughput_unreliable_accounts_for_all(void **state) {
+  (void)state;
+  json_t *result = measure("throughput --unreliable --count 5000 --slots 64");
+  check_throughput(result, 1, 1);
+  assert_true(json_is_false(field(result, "reliable")));
+  json_decref(result);
+}
+
+/* ---- publish and take ---- */
+
+static void check_alone(const json_t *result, const char *name, double slots, double subscribers, double generation) {
+  check_common(result, name);
+  assert_true(number(result, "slots") == slots);
+  assert_true(number(result, "subscribers") == subscribers);
+  assert_true(number(result, "generation") == generation);
+  assert_true(number(result, "lost") == 0);
+  check_positive(result, "ns_per_message limit_ns_per_message ratio size");
+}
+
+static void test_bench_publish_and_take_alone(void **state) {
+  (void)state;
+  static const char *const names[] = {"publish", "take"};
+  for (size_t i = 0; i < 2; i++) {
+    char arguments[128];
+    snprintf(arguments, sizeof arguments, "%s --subscribers 3 --slots 256 --count 2000", names[i]);
+    json_t *result = measure(arguments);
+    check_alone(result, names[i], 256, 3, 1);
+    json_decref(result);
+    snprintf(arguments, sizeof arguments, "%s --generations 1,2,4 --slots 16 --count 500", names[i]);
+    result = measure(arguments);
+    assert_int_equal(json_array_size(result), 3);
+    for (size_t k = 0; k < 3; k++) check_alone(json_array_get(result, k), names[i], 16, 0, 1 << k);
+    assert_true(number(json_array_get(result, 2), "size") == 8 * number(json_array_get(result, 0), "size"));
+    json_decref(result);
+  }
+}
+
+static void test_bench_publish_exclusive(void **state) {
+  (void)state;
+  json_t *result = measure("publish --exclusive --slots 64 --count 500");
+  check_alone(result, "publish", 64, 0, 1);
+  assert_true(json_is_true(field(result, "exclusive")));
+  json_decref(result);
+}
+
+/* ---- the broker, the plot ---- */
+
+static void test_bench_with_a_given_broker(void **state) {
+  const struct test_broker *broker = *state;
+  char arguments[ARGUMENTS_MAX];
+  int code;
+  snprintf(arguments, sizeof arguments, "latency --size 64 --count 50 --socket %s", broker->socket);
+  json_t *result = run(arguments, &code);
+  assert_int_equal(code, 0);
+  assert_true(json_is_null(field(result, "backend")));
+  check_positive(result, "ratio_p50");
+  json_decref(result);
+}
+
+static void test_bench_without_its_broker_fails(void **state) {
+  (void)state;
+  int code;
+  assert_null(run("latency --size 64 --count 50 --socket /nowhere/broker.sock", &code));
+  assert_int_equal(code, 3);
+  assert_null(run("publish --slots 64 --count 50 --socket /nowhere/broker.sock", &code));
+  assert_int_equal(code, 3);
+}
+
+static void test_bench_plot(void **state) {
+  const struct test_broker *broker = *state;
+  char arguments[ARGUMENTS_MAX], path[160];
+  static char text[256 * 1024];
+  snprintf(path, sizeof path, "%s/plot.svg", broker->directory);
+  snprintf(arguments, sizeof arguments, "latency --size 8,64 --count 50 --plot %s", path);
+  json_decref(measure(arguments));
+  FILE *file = fopen(path, "r");
+  assert_non_null(file);
+  text[fread(text, 1, sizeof text - 1, file)] = '\0';
+  fclose(file);
+  unlink(path);
+  assert_int_equal(strncmp(text, "<svg ", 5), 0);
+  assert_non_null(strstr(text, "</svg>"));
+  assert_non_null(strstr(text, "bare pair of cache lines"));
+  assert_null(strstr(text, "nan"));
+  size_t lines = 0;
+  for (const char *at = text; (at = strstr(at, "<polyline")) != NULL; at++) lines++;
+  assert_int_equal(lines, 3 + 2); /* distributions of two sizes and the limit; medians of both by size */
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_bench_latency_one_size_is_one_object),
+      cmocka_unit_test(test_bench_latency_of_every_waiting),
+      cmocka_unit_test(test_bench_latency_sizes_are_an_array),
+      cmocka_unit_test(test_bench_throughput_reliable_loses_nothing),
+      cmocka_unit_test(test_bench_throughput_of_many),
+      cmocka_unit_test(test_bench_throughput_unreliable_accounts_for_all),
+      cmocka_unit_test(test_bench_publish_and_take_alone),
+      cmocka_unit_test(test_bench_publish_exclusive),
+      cmocka_unit_test_setup_teardown(test_bench_with_a_given_broker, test_broker_setup, test_broker_teardown),
+      cmocka_unit_test(test_bench_without_its_broker_fails),
+      cmocka_unit_test_setup_teardown(test_bench_plot, test_broker_setup, test_broker_teardown),
+  };
+  return cmocka_run_group_tests_name("bench", tests, NULL, NULL);
+}
