@@ -29,6 +29,9 @@ struct page {
   Slotcast__Doorbell *doorbell_list[PAGE_ITEMS];
   Slotcast__Process processes[PAGE_ITEMS];
   Slotcast__Process *process_list[PAGE_ITEMS];
+  /* What comes with fresh ones: all doorbells, then all pidfds, as the receiver takes them. */
+  int doorbell_fds[PAGE_DESCRIPTORS], pidfds[PAGE_DESCRIPTORS];
+  size_t doorbell_fd_count, pidfd_count;
   size_t bytes;
   uint32_t tables_sent; /* what the publisher has once this page has gone */
 };
@@ -46,7 +49,8 @@ struct snapshot {
 static struct page page;
 
 static bool page_has_room(const struct outgoing *outgoing, size_t items, size_t bytes) {
-  return items < PAGE_ITEMS && page.bytes + bytes <= PAGE_BYTES && outgoing->count + 2 <= PAGE_DESCRIPTORS;
+  return items < PAGE_ITEMS && page.bytes + bytes <= PAGE_BYTES &&
+         outgoing->count + page.doorbell_fd_count + page.pidfd_count + 2 <= PAGE_DESCRIPTORS;
 }
 
 static int add_table(struct outgoing *outgoing, const struct user *publisher, const struct table *table) {
@@ -66,7 +70,7 @@ static int add_table(struct outgoing *outgoing, const struct user *publisher, co
   return outgoing_add(outgoing, SLOTCAST__DESCRIPTOR_KIND__BELL, table->bell_fd, table->bell_mapping.size, true);
 }
 
-static int add_doorbell(struct outgoing *outgoing, struct snapshot *snapshot, const struct user *user) {
+static void add_doorbell(struct snapshot *snapshot, const struct user *user) {
   size_t i = page.body.n_doorbells++;
   Slotcast__Doorbell *entry = page.doorbell_list[i] = &page.doorbells[i];
   slotcast__doorbell__init(entry);
@@ -76,13 +80,13 @@ static int add_doorbell(struct outgoing *outgoing, struct snapshot *snapshot, co
   entry->virtual_id = user->virtual != NULL ? user->virtual->id : 0;
   page.bytes += DOORBELL_BYTES;
   entry->fresh = user->doorbell_id > snapshot->publisher->doorbells_sent;
-  if (!entry->fresh) return SLC_OK;
+  if (!entry->fresh) return;
   if (user->doorbell_id > snapshot->doorbells_sent) snapshot->doorbells_sent = user->doorbell_id;
-  return outgoing_add(outgoing, SLOTCAST__DESCRIPTOR_KIND__DOORBELL, user->doorbell, 0, true);
+  page.doorbell_fds[page.doorbell_fd_count++] = user->doorbell;
 }
 
 /* Several users of a process have one pidfd, which comes with the first of them. */
-static int add_process(struct outgoing *outgoing, struct snapshot *snapshot, const struct user *user) {
+static void add_process(struct snapshot *snapshot, const struct user *user) {
   struct lifeline *lifeline = user->lifeline;
   size_t i = page.body.n_processes++;
   Slotcast__Process *entry = page.process_list[i] = &page.processes[i];
@@ -92,16 +96,18 @@ static int add_process(struct outgoing *outgoing, struct snapshot *snapshot, con
   entry->id = lifeline->id;
   page.bytes += PROCESS_BYTES;
   entry->fresh = lifeline->id > snapshot->publisher->lifelines_sent && lifeline->named_in != snapshot->serial;
-  if (!entry->fresh) return SLC_OK;
+  if (!entry->fresh) return;
   lifeline->named_in = snapshot->serial;
   if (lifeline->id > snapshot->lifelines_sent) snapshot->lifelines_sent = lifeline->id;
-  return outgoing_add(outgoing, SLOTCAST__DESCRIPTOR_KIND__PROCESS, lifeline->process->peer.pidfd, 0, true);
+  page.pidfds[page.pidfd_count++] = lifeline->process->peer.pidfd;
 }
 
-static int add_user(struct outgoing *outgoing, struct snapshot *snapshot, const struct user *user) {
+static int add_descriptors(struct outgoing *outgoing) {
   int status = SLC_OK;
-  if (user->doorbell >= 0) status = add_doorbell(outgoing, snapshot, user);
-  if (status == SLC_OK && user->lifeline != NULL) status = add_process(outgoing, snapshot, user);
+  for (size_t i = 0; status == SLC_OK && i < page.doorbell_fd_count; i++)
+    status = outgoing_add(outgoing, SLOTCAST__DESCRIPTOR_KIND__DOORBELL, page.doorbell_fds[i], 0, true);
+  for (size_t i = 0; status == SLC_OK && i < page.pidfd_count; i++)
+    status = outgoing_add(outgoing, SLOTCAST__DESCRIPTOR_KIND__PROCESS, page.pidfds[i], 0, true);
   return status;
 }
 
@@ -114,7 +120,7 @@ static int fill_page(struct snapshot *snapshot, struct outgoing *outgoing) {
   page.body.tables = page.table_list;
   page.body.doorbells = page.doorbell_list;
   page.body.processes = page.process_list;
-  page.bytes = 0;
+  page.bytes = page.doorbell_fd_count = page.pidfd_count = 0;
   page.tables_sent = publisher->tables_sent;
   int status = SLC_OK;
   for (; status == SLC_OK && snapshot->table < channel->table_count; snapshot->table++) {
@@ -127,8 +133,10 @@ static int fill_page(struct snapshot *snapshot, struct outgoing *outgoing) {
     if (snapshot->at->is_publisher || snapshot->at->table == NULL) continue;
     size_t items = page.body.n_doorbells > page.body.n_processes ? page.body.n_doorbells : page.body.n_processes;
     if (!page_has_room(outgoing, items, DOORBELL_BYTES + PROCESS_BYTES)) break;
-    status = add_user(outgoing, snapshot, snapshot->at);
+    if (snapshot->at->doorbell >= 0) add_doorbell(snapshot, snapshot->at);
+    if (snapshot->at->lifeline != NULL) add_process(snapshot, snapshot->at);
   }
+  if (status == SLC_OK) status = add_descriptors(outgoing);
   page.body.more = !tables_done || snapshot->at != NULL;
   return status;
 }

@@ -36,6 +36,7 @@ enum only { ONLY_ALL, ONLY_RELIABLE, ONLY_UNRELIABLE };
   X(two_subscribers_each_get_everything, ONLY_ALL)                                                                     \
   X(a_wait_ends_with_a_message_or_its_time, ONLY_ALL)                                                                  \
   X(the_descriptor_is_readable_while_something_may_be_taken, ONLY_ALL)                                                 \
+  X(who_publishes_later_rings_everybody, ONLY_ALL)                                                                     \
   X(figures_add_up, ONLY_ALL)                                                                                          \
   /* reliability.c */                                                                                                  \
   X(an_overrun_subscriber_knows_what_it_lost, ONLY_UNRELIABLE)                                                         \

@@ -20,9 +20,7 @@ void loans_of_the_dead_come_back(struct world *world) {
   for (uint64_t i = 0; i < SLOTS; i++) {
     struct actor dead;
     actor_start(&dead, world->shared);
-    struct actor_call call = {.op = ACTOR_OPEN_PUBLISHER, .publisher = world->shape};
-    memcpy(call.channel, world->channel, sizeof call.channel);
-    check_ok(actor_do(&dead, &call).status);
+    open_publisher(world, &dead, world->channel);
     struct actor_call loan = {.op = ACTOR_LOAN, .size = SIZE};
     check_ok(actor_do(&dead, &loan).status);
     check_ok(actor_do(&dead, &loan).status);
@@ -98,11 +96,7 @@ void users_that_do_not_fit_are_refused(struct world *world) {
   world->shape.type = "conformance";
   world->shape.max_publishers = world->publisher_count + 1; /* one for the neighbour */
   open_publishers(world);
-  if (!world->kind->is_virtual) {
-    struct actor_call last = {.op = ACTOR_OPEN_PUBLISHER, .publisher = world->shape};
-    memcpy(last.channel, world->channel, sizeof last.channel);
-    check_ok(actor_do(&world->neighbour, &last).status);
-  }
+  if (!world->kind->is_virtual) open_publisher(world, &world->neighbour, world->channel);
   struct actor_call publisher = {.op = ACTOR_OPEN_PUBLISHER, .publisher = world->shape};
   check_refused(world, &publisher, SLC_LIMIT);
   publisher.publisher.type = "another";

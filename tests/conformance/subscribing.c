@@ -236,8 +236,8 @@ void a_wait_ends_with_a_message_or_its_time(struct world *world) {
   }
 }
 
-static void check_readable(struct world *world, bool expected) {
-  struct actor_answer answer = subscriber_do(world, 0, ACTOR_IS_READABLE);
+static void check_readable(struct world *world, uint32_t subscriber, bool expected) {
+  struct actor_answer answer = subscriber_do(world, subscriber, ACTOR_IS_READABLE);
   check_ok(answer.status);
   assert_int_equal(answer.done, expected ? 1 : 0);
 }
@@ -249,13 +249,37 @@ void the_descriptor_is_readable_while_something_may_be_taken(struct world *world
   subscriber_do(world, 0, ACTOR_IS_READABLE);
   for (uint64_t i = 0; i < 20; i += 2) {
     check_status(subscriber_do(world, 0, ACTOR_TAKE).status, SLC_EMPTY);
-    check_readable(world, false);
+    check_readable(world, 0, false);
     send_by_turns(world, i, 2, SIZE);
-    check_readable(world, true);
+    check_readable(world, 0, true);
     take_all(world, 0, i, 1);
-    check_readable(world, true);
+    check_readable(world, 0, true);
     take_all(world, 0, i + 1, 1);
   }
+}
+
+/* It learns of all of them at once, with their descriptors. */
+void who_publishes_later_rings_everybody(struct world *world) {
+  struct actor later;
+  open_publishers(world);
+  for (uint32_t i = 0; i < SUBSCRIBERS; i++) {
+    open_subscriber(world, i, NULL);
+    subscriber_do(world, i, ACTOR_IS_READABLE);
+    check_status(subscriber_do(world, i, ACTOR_TAKE).status, SLC_EMPTY);
+    check_readable(world, i, false);
+  }
+  actor_start(&later, world->shared);
+  open_publisher(world, &later, world->channel);
+  for (uint32_t i = 0; i < SUBSCRIBERS; i++) { /* the publishers have changed, which readers are told */
+    check_status(subscriber_do(world, i, ACTOR_TAKE).status, SLC_EMPTY);
+    check_readable(world, i, false);
+  }
+  check_ok(actor_do(&later, &(struct actor_call){.op = ACTOR_SEND, .stamp = 7, .count = 1, .size = SIZE}).status);
+  for (uint32_t i = 0; i < SUBSCRIBERS; i++) {
+    check_readable(world, i, true);
+    take_all(world, i, 7, 1);
+  }
+  actor_end(&later);
 }
 
 void figures_add_up(struct world *world) {

@@ -76,7 +76,7 @@ struct actor_answer wait_subscriber(struct world *world, uint32_t subscriber, in
 
 /* ---- verbs ---- */
 
-static void open_publisher(const struct world *world, struct actor *actor, const char *channel) {
+void open_publisher(const struct world *world, struct actor *actor, const char *channel) {
   struct actor_call call = {.op = ACTOR_OPEN_PUBLISHER, .publisher = world->shape};
   snprintf(call.channel, sizeof call.channel, "%s", channel);
   check_ok(actor_do(actor, &call).status);

@@ -48,6 +48,7 @@ void world_close(struct world *world);
 /* ---- verbs; each checks that it succeeds ---- */
 
 void open_publishers(struct world *world);
+void open_publisher(const struct world *world, struct actor *actor, const char *channel);
 /* NULL: from now on, as reliable as the channel. */
 void open_subscriber(struct world *world, uint32_t subscriber, const slc_subscriber_options *options);
 slc_subscriber_options subscriber_options(const struct world *world);
