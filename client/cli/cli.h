@@ -41,6 +41,28 @@ int fail_usage(const char *command);
 /* A number with an optional suffix K, M or G (powers of 1,024); within the bounds, else false. */
 bool parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret_number);
 
+/* Of what memory a channel is made, and how it is mapped. */
+struct memory_options {
+  int backend; /* enum slc_backend; 0: as it is */
+  bool prefault, lock;
+  uint64_t pages;
+};
+enum { OPTION_MEMORY_BACKEND = 1024, OPTION_MEMORY_PAGES, OPTION_MEMORY_PREFAULT, OPTION_MEMORY_LOCK };
+#define MEMORY_SHAPE_OPTIONS                                                                                           \
+  {"backend", required_argument, NULL, OPTION_MEMORY_BACKEND}, {                                                       \
+    "pages", required_argument, NULL, OPTION_MEMORY_PAGES                                                              \
+  }
+#define MEMORY_PREFAULT_OPTION                                                                                         \
+  { "prefault", no_argument, NULL, OPTION_MEMORY_PREFAULT }
+#define MEMORY_LOCK_OPTION                                                                                             \
+  { "lock-memory", no_argument, NULL, OPTION_MEMORY_LOCK }
+bool is_memory_option(int option);
+/* One of those; the exit code. */
+int take_memory_option(int option, const char *value, struct memory_options *ret);
+/* As the options have them; `text` may be used for it. */
+const char *pages_text(uint64_t pages, char text[32]);
+const char *backend_text(int backend); /* "": none yet */
+
 /* Connects, with the socket given or found as the library finds it. */
 int connect_broker(const char *socket, slc_client **ret_client);
 

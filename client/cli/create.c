@@ -19,6 +19,9 @@ static const char create_help[] =
     "  --type TEXT           what the bytes are; users with another type are refused\n"
     "  --keep-last N         so many newest messages are always retained\n"
     "  --metadata BYTES      beside each message, up to 4096\n"
+    "  --backend NAME        memfd or shm (files in /dev/shm); default: as the broker has it\n"
+    "  --pages KIND          small, transparent, or the size of huge ones (2M, 1G)\n"
+    "  --prefault            its memory is allocated at once\n"
     "  --checksum KIND       crc32c, or the size in bytes of one that its users compute themselves, 1 to 64\n"
     "  --max-virtual N       a multiplexer with up to so many virtual channels, 1 to 65534\n"
     "  --max-publishers N    at most so many publishers (default 64),\n"
@@ -86,10 +89,12 @@ static int take_checksum(const char *text, slc_channel_options *shape) {
 
 struct create_options {
   const char *channel, *socket;
+  struct memory_options memory;
   slc_channel_options shape;
 };
 
 static int take_option(int option, const char *value, struct create_options *ret) {
+  if (is_memory_option(option)) return take_memory_option(option, value, &ret->memory);
   if (option >= OPTION_NUMBER) return take_number(&numbers[option - OPTION_NUMBER], value, &ret->shape);
   switch (option) {
   case 's':
@@ -125,6 +130,8 @@ static int parse_create(int argc, char **argv, struct create_options *ret) {
       {"reliable", no_argument, NULL, 'r'},
       {"type", required_argument, NULL, 't'},
       {"checksum", required_argument, NULL, 'c'},
+      MEMORY_SHAPE_OPTIONS,
+      MEMORY_PREFAULT_OPTION,
       {"socket", required_argument, NULL, 'S'},
       {"help", no_argument, NULL, 'h'},
   };
@@ -140,6 +147,9 @@ static int parse_create(int argc, char **argv, struct create_options *ret) {
   }
   if (argc - optind != 1) return fail(EXIT_USAGE, "create takes one channel: slotcast create CHANNEL");
   ret->channel = argv[optind];
+  ret->shape.backend = ret->memory.backend;
+  ret->shape.pages = ret->memory.pages;
+  ret->shape.prefault = ret->memory.prefault;
   return EXIT_OK;
 }
 

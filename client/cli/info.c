@@ -174,6 +174,7 @@ static int print_as_words(const struct looks *looks) {
     printf("shape      %u slots of %s, %s, at most %u publishers, %s of shared memory\n", channel->slots,
            human_bytes((double)channel->slot_size, slot_size), channel->is_reliable ? "reliable" : "not reliable",
            channel->max_publishers, human_bytes((double)channel->memory, memory));
+    printf("memory     %s, %s pages\n", backend_text(channel->backend), pages_text(channel->pages, slot_size));
     if (channel->generation > 1)
       printf("grown      to slots of %s: generation %u, %u there now\n",
              human_bytes((double)channel->largest, slot_size), channel->generation, channel->generations);

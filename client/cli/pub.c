@@ -23,6 +23,10 @@ static const char help_text[] =
     "  --checksum             messages carry a CRC-32C, which subscribers compare\n"
     "  --fixed-size           the channel does not grow: all its publishers must ask for that\n"
     "  --linger MS            the channel stays, with its messages, so long after its last user has left\n"
+    "  --backend NAME         memfd or shm (files in /dev/shm), if this makes it; default: as the broker has it\n"
+    "  --pages KIND           small, transparent, or the size of huge ones (2M, 1G), if this makes it\n"
+    "  --prefault             every slot is there before the first message\n"
+    "  --lock-memory          and stays in memory\n"
     "  --frame BYTES          one message every so many bytes (K, M, G: powers of 1,024); default 64K\n"
     "  --lines                one message a line, with its newline, up to 64 KiB\n"
     "  --wait-subscribers N   begin when so many subscribe; one that shall miss nothing uses `sub --from oldest`\n"
@@ -31,6 +35,7 @@ static const char help_text[] =
     "  --help\n";
 
 struct pub_options {
+  struct memory_options memory;
   const char *channel, *multiplexer, *file, *socket;
   bool reliable, fixed_size, checksum, lines, quiet;
   uint64_t linger_ms, slots, keep_last, frame, wait_subscribers;
@@ -47,6 +52,9 @@ static int parse(int argc, char **argv, struct pub_options *ret) {
       {"keep-last", required_argument, NULL, 'k'},
       {"frame", required_argument, NULL, 'f'},
       {"lines", no_argument, NULL, 'l'},
+      MEMORY_SHAPE_OPTIONS,
+      MEMORY_PREFAULT_OPTION,
+      MEMORY_LOCK_OPTION,
       {"socket", required_argument, NULL, 'S'},
       {"wait-subscribers", required_argument, NULL, 'w'},
       {"quiet", no_argument, NULL, 'q'},
@@ -55,6 +63,9 @@ static int parse(int argc, char **argv, struct pub_options *ret) {
   };
   *ret = (struct pub_options){0};
   for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+    int code = is_memory_option(option) ? take_memory_option(option, optarg, &ret->memory) : EXIT_OK;
+    if (code != EXIT_OK) return code;
+    if (is_memory_option(option)) continue;
     switch (option) {
     case 'm':
       ret->multiplexer = optarg;
@@ -235,6 +246,10 @@ int command_pub(int argc, char **argv) {
   shape.fixed_size = options.fixed_size;
   shape.linger_ns = (int64_t)options.linger_ms * NS_PER_MS;
   shape.multiplexer = options.multiplexer;
+  shape.backend = options.memory.backend;
+  shape.pages = options.memory.pages;
+  shape.prefault = options.memory.prefault;
+  shape.lock_memory = options.memory.lock;
   code = connect_broker(options.socket, &client);
   if (code == EXIT_OK) {
     int status = slc_publisher_open(client, options.channel, &shape, &publisher);

@@ -19,6 +19,8 @@ static const char help_text[] =
     "                  newest: what comes from now on (the default otherwise);\n"
     "                  last or last:N: the latest message, or the N latest, then what comes;\n"
     "                  ordinal:N: message N, or what is still there after it, then what comes\n"
+    "  --prefault      all of the channel is there before the first message is taken\n"
+    "  --lock-memory   and stays in memory\n"
     "  --count N       end after N messages\n"
     "  --follow        do not end with the last publisher\n"
     "  --out FILE      write to FILE\n"
@@ -28,6 +30,7 @@ static const char help_text[] =
     "  --help\n";
 
 struct sub_options {
+  struct memory_options memory;
   const char *channel, *multiplexer, *out, *socket;
   bool ids, reliable, follow, lines, quiet;
   int from;             /* enum slc_start, -1: the default */
@@ -61,15 +64,26 @@ static bool parse_from(const char *text, struct sub_options *ret) {
 
 static int parse(int argc, char **argv, struct sub_options *ret) {
   static const struct option options[] = {
-      {"reliable", no_argument, NULL, 'r'},     {"from", required_argument, NULL, 'f'},
-      {"count", required_argument, NULL, 'c'},  {"follow", no_argument, NULL, 'F'},
-      {"out", required_argument, NULL, 'o'},    {"lines", no_argument, NULL, 'l'},
-      {"socket", required_argument, NULL, 'S'}, {"quiet", no_argument, NULL, 'q'},
-      {"help", no_argument, NULL, 'h'},         {"multiplexer", required_argument, NULL, 'm'},
-      {"ids", no_argument, NULL, 'i'},          {NULL, 0, NULL, 0},
+      {"reliable", no_argument, NULL, 'r'},
+      {"from", required_argument, NULL, 'f'},
+      {"count", required_argument, NULL, 'c'},
+      {"follow", no_argument, NULL, 'F'},
+      {"out", required_argument, NULL, 'o'},
+      {"lines", no_argument, NULL, 'l'},
+      {"socket", required_argument, NULL, 'S'},
+      {"quiet", no_argument, NULL, 'q'},
+      {"help", no_argument, NULL, 'h'},
+      {"multiplexer", required_argument, NULL, 'm'},
+      {"ids", no_argument, NULL, 'i'},
+      MEMORY_PREFAULT_OPTION,
+      MEMORY_LOCK_OPTION,
+      {NULL, 0, NULL, 0},
   };
   *ret = (struct sub_options){.from = -1};
   for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+    int code = is_memory_option(option) ? take_memory_option(option, optarg, &ret->memory) : EXIT_OK;
+    if (code != EXIT_OK) return code;
+    if (is_memory_option(option)) continue;
     switch (option) {
     case 'm':
       ret->multiplexer = optarg;
@@ -204,6 +218,8 @@ int command_sub(int argc, char **argv) {
   slc_subscriber_options wishes = SLC_SUBSCRIBER_OPTIONS_INIT;
   wishes.reliable = options.reliable;
   wishes.multiplexer = options.multiplexer;
+  wishes.prefault = options.memory.prefault;
+  wishes.lock_memory = options.memory.lock;
   wishes.start = options.from;
   wishes.start_ordinal = wishes.start_count = options.from_number;
   code = connect_broker(options.socket, &client);

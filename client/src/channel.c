@@ -19,11 +19,14 @@ static int request_create(slc_client *client, const char *channel, const slc_cha
   shape.metadata_size = options->metadata_size;
   shape.checksum = (uint32_t)options->checksum;
   shape.checksum_size = options->checksum_size;
+  shape.backend = (uint32_t)options->backend;
+  shape.pages = options->pages;
   shape.max_virtual = options->max_virtual;
   Slotcast__CreateChannel body = SLOTCAST__CREATE_CHANNEL__INIT;
   body.shape = &shape;
   body.max_loans = options->max_loans;
   body.max_holds = options->max_holds;
+  body.prefault = options->prefault != 0;
   Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
   message.body_case = SLOTCAST__MESSAGE__BODY_CREATE_CHANNEL;
   message.create_channel = &body;

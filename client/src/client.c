@@ -72,7 +72,6 @@ static int hello_answered(void *ctx, struct slc__received *received) {
     return slc__fail(SLC_VERSION, "the broker keeps its memory in a way (%u) that this library (%s) does not know",
                      reply->backend, SLC_VERSION_STRING);
   memcpy(client->origin.session, reply->session.data, sizeof client->origin.session);
-  client->origin.backend = (enum slc__backend)reply->backend;
   return 0;
 }
 

@@ -65,6 +65,7 @@ static int reserve(struct slc__generations *generations) {
 struct wanted {
   struct slc__generations *generations;
   const struct slc__geometry *shape;
+  struct slc__memory memory;
   enum slc__access access;
 };
 
@@ -77,6 +78,7 @@ static int size_check(const Slotcast__Generation *answer, const struct slc__geom
 static int generation_receive(const struct wanted *wanted, struct slc__received *received) {
   const Slotcast__Generation *answer = received->message->generation;
   struct slc__generation fresh = {.number = answer->number, .slot_size = answer->slot_size};
+  received->memory = wanted->memory;
   int status = size_check(answer, wanted->shape);
   if (status == 0) status = reserve(wanted->generations);
   if (status == 0)
@@ -107,8 +109,9 @@ static int ask(struct wanted *wanted, slc_client *client, Slotcast__Message *mes
 }
 
 int slc__generations_fetch(struct slc__generations *generations, slc_client *client, uint64_t user,
-                           const struct slc__geometry *shape, enum slc__access access, uint32_t number) {
-  struct wanted wanted = {.generations = generations, .shape = shape, .access = access};
+                           const struct slc__geometry *shape, struct slc__memory memory, enum slc__access access,
+                           uint32_t number) {
+  struct wanted wanted = {.generations = generations, .shape = shape, .memory = memory, .access = access};
   Slotcast__FetchGeneration body = SLOTCAST__FETCH_GENERATION__INIT;
   body.user = user;
   body.number = number;
@@ -119,8 +122,9 @@ int slc__generations_fetch(struct slc__generations *generations, slc_client *cli
 }
 
 int slc__generations_grow(struct slc__generations *generations, slc_client *client, uint64_t user,
-                          const struct slc__geometry *shape, uint64_t wanted_size, uint64_t slot_size) {
-  struct wanted wanted = {.generations = generations, .shape = shape, .access = SLC__READ_WRITE};
+                          const struct slc__geometry *shape, struct slc__memory memory, uint64_t wanted_size,
+                          uint64_t slot_size) {
+  struct wanted wanted = {.generations = generations, .shape = shape, .memory = memory, .access = SLC__READ_WRITE};
   Slotcast__Grow body = SLOTCAST__GROW__INIT;
   body.user = user;
   body.wanted = wanted_size;

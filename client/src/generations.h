@@ -31,10 +31,12 @@ struct slc__generation *slc__generations_newest(const struct slc__generations *g
  * that nobody uses but the two newest.   SLC_GONE: there is none of this number; the statuses of slc__request and
  * slc__received_map. */
 int slc__generations_fetch(struct slc__generations *generations, slc_client *client, uint64_t user,
-                           const struct slc__geometry *shape, enum slc__access access, uint32_t number);
+                           const struct slc__geometry *shape, struct slc__memory memory, enum slc__access access,
+                           uint32_t number);
 /* The same after asking for slots of `slot_size` bytes, for a message of `wanted`. */
 int slc__generations_grow(struct slc__generations *generations, slc_client *client, uint64_t user,
-                          const struct slc__geometry *shape, uint64_t wanted, uint64_t slot_size);
+                          const struct slc__geometry *shape, struct slc__memory memory, uint64_t wanted,
+                          uint64_t slot_size);
 void slc__generations_deinit(struct slc__generations *generations);
 /* In a forked child, where writable mappings are not there: only memory is freed. */
 void slc__generations_forget(struct slc__generations *generations);

@@ -75,11 +75,13 @@ static int advance(struct slc__growth *growth, uint64_t wanted) {
   const struct slc__generation *known = slc__generations_newest(&growth->generations);
   const struct slc__geometry *shape = &growth->control->geometry;
   if (newest_number(growth) > (known != NULL ? known->number : 1))
-    return slc__generations_fetch(&growth->generations, growth->client, growth->user, shape, SLC__READ_WRITE, 0);
+    return slc__generations_fetch(&growth->generations, growth->client, growth->user, shape, growth->memory,
+                                  SLC__READ_WRITE, 0);
   uint64_t slot_size;
   int status = choose_size(growth, largest_known(growth), wanted, &slot_size);
   if (status != 0) return status;
-  return slc__generations_grow(&growth->generations, growth->client, growth->user, shape, wanted, slot_size);
+  return slc__generations_grow(&growth->generations, growth->client, growth->user, shape, growth->memory, wanted,
+                               slot_size);
 }
 
 int slc__growth_enter(struct slc__growth *growth, uint64_t size, struct slc__generation **ret_generation) {

@@ -12,6 +12,7 @@ struct slc__growth {
   struct slc__generations generations;
   const struct slc__control *control;
   struct slc__publisher_line *line;
+  struct slc__memory memory;
   slc_client *client;
   uint64_t user;
   slc_growth_fn on_growth; /* NULL: grows without asking */

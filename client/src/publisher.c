@@ -63,6 +63,7 @@ struct slc_publisher {
   struct slc__buffers buffers;
   struct slc__growth growth;
   struct slc__mapping control_mapping, buffers_mapping;
+  struct slc__memory memory; /* of the channel, and how this publisher maps it */
   slc_client *client;
   uint64_t user;
   uint32_t id;
@@ -87,6 +88,7 @@ int slc__publisher_pushed(slc_client *client, struct slc__received *received) {
   const Slotcast__Membership *page = received->message->membership;
   slc_publisher *publisher = publisher_find(client, page->user);
   if (publisher == NULL) return 0;
+  received->memory = slc__memory_of(&publisher->control.geometry); /* as needed: a push must not fail */
   int status = slc__members_page(&publisher->members, page, received);
   return status != 0 ? status : slc__received_finish(received);
 }
@@ -136,6 +138,9 @@ static int loans_make(slc_publisher *publisher, uint32_t max_loans) {
 }
 
 static int objects_map(slc_publisher *publisher, const struct slc__geometry *shape, struct slc__received *received) {
+  publisher->memory.backend = shape->backend;
+  publisher->memory.pages = shape->pages;
+  received->memory = publisher->memory;
   int status = slc__received_map(received, SLC__OBJECT_CONTROL, SLC__READ_WRITE, slc__layout_control_size(shape),
                                  &publisher->control_mapping);
   if (status != 0) return status;
@@ -172,6 +177,7 @@ static int publisher_opened(void *ctx, struct slc__received *received) {
   if (status == 0) status = opened_check(opened, &shape);
   if (status == 0) status = objects_map(publisher, &shape, received);
   if (status == 0) status = loans_make(publisher, opened->max_loans);
+  received->memory = slc__memory_of(&shape);
   if (status == 0) status = slc__members_page(&publisher->members, opened->membership, received);
   if (status == 0) status = slc__received_finish(received);
   if (status != 0) return status;
@@ -206,6 +212,8 @@ static int request_open(slc_publisher *publisher, const char *channel, const slc
   if (options->multiplexer != NULL) body.multiplexer = (char *)options->multiplexer;
   body.max_virtual = options->max_virtual;
   body.virtual_id = options->virtual_id;
+  body.backend = (uint32_t)options->backend;
+  body.pages = options->pages;
   Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
   message.body_case = SLOTCAST__MESSAGE__BODY_OPEN_PUBLISHER;
   message.open_publisher = &body;
@@ -260,6 +268,8 @@ static int publisher_make(slc_publisher *publisher, const char *channel, const s
   publisher->has_timestamp = !options->no_timestamp;
   publisher->spin_ns = slc__spin_ns(options->spin_ns);
   const struct slc__membership *view = NULL;
+  publisher->memory.prefault = options->prefault != 0;
+  publisher->memory.lock = options->lock_memory != 0;
   int status = request_open(publisher, channel, options);
   if (status == 0) status = specials_make(publisher, options);
   if (status == 0) status = first_membership(publisher, &view);
@@ -272,6 +282,7 @@ static int publisher_make(slc_publisher *publisher, const char *channel, const s
   publisher->growth = (struct slc__growth){
       .control = &publisher->control,
       .line = publisher->pub.line,
+      .memory = publisher->memory,
       .client = publisher->client,
       .user = publisher->user,
       .on_growth = options->on_growth,

@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "slotcast/slotcast.h"
 
 static const char *kind_name(Slotcast__DescriptorKind kind) {
   switch (kind) {
@@ -83,8 +84,7 @@ int slc__received_map(struct slc__received *received, enum slc__object_kind kind
   if ((entry->writable != 0) != (access == SLC__READ_WRITE))
     return slc__fail(SLC_PROTOCOL, "the broker's %s is %s", kind_name(entry->kind),
                      entry->writable ? "writable and should not be" : "read-only and should not be");
-  return slc__object_map(fd, received->origin->backend, kind, entry->size, access, received->origin->session,
-                         ret_mapping);
+  return slc__object_map(fd, received->memory, kind, entry->size, access, received->origin->session, ret_mapping);
 }
 
 int slc__received_finish(const struct slc__received *received) {
@@ -96,6 +96,12 @@ int slc__received_finish(const struct slc__received *received) {
 
 int slc__received_geometry(const Slotcast__Geometry *geometry, struct slc__geometry *ret_geometry) {
   if (geometry == NULL) return slc__fail(SLC_PROTOCOL, "the broker did not say what shape the channel has");
+  uint32_t pages;
+  if (geometry->backend != SLC__BACKEND_MEMFD && geometry->backend != SLC__BACKEND_SHM)
+    return slc__fail(SLC_VERSION, "the channel is kept in a way (%u) that this library (%s) does not know",
+                     geometry->backend, SLC_VERSION_STRING);
+  if (slc__pages_of(geometry->pages, &pages) != 0)
+    return slc__fail(SLC_PROTOCOL, "the broker named impossible pages: %ju", (uintmax_t)geometry->pages);
   struct slc__geometry shape = {
       .slots = geometry->slots,
       .log_size = geometry->log_size,
@@ -107,6 +113,8 @@ int slc__received_geometry(const Slotcast__Geometry *geometry, struct slc__geome
       .checksum = geometry->checksum,
       .checksum_size = geometry->checksum_size,
       .virtual_max = geometry->virtual_max,
+      .backend = (uint8_t)geometry->backend,
+      .pages = (uint8_t)pages,
   };
   if (slc__geometry_check(&shape) != 0)
     return slc__fail(SLC_PROTOCOL, "the broker named an impossible shape: %u slots of %ju bytes, a log of %u",

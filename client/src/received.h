@@ -14,7 +14,6 @@
 
 /* What the broker said in its hello: against this every object is checked. */
 struct slc__origin {
-  enum slc__backend backend;
   uint8_t session[16];
 };
 
@@ -22,7 +21,8 @@ struct slc__received {
   const Slotcast__Message *message;
   struct slc__fds *fds;
   const struct slc__origin *origin;
-  size_t next; /* the first descriptor not yet consumed */
+  size_t next;               /* the first descriptor not yet consumed */
+  struct slc__memory memory; /* of the channel that it is about; set before the first object is mapped */
 };
 
 /* The next descriptor, which the manifest must call a doorbell.  It is the caller's. */

@@ -108,11 +108,21 @@ static int virtual_check(const struct attachment *attachment) {
                    attachment->shape.virtual_max);
 }
 
+/* Of the channel, as this subscriber maps it. */
+static struct slc__memory memory_of(const struct slc__geometry *shape, const slc_subscriber_options *options) {
+  struct slc__memory memory = slc__memory_of(shape);
+  memory.prefault = options->prefault != 0;
+  memory.lock = options->lock_memory != 0;
+  return memory;
+}
+
 /* `place`: what the broker says beside the shape.  Everything or nothing. */
 static int attachment_receive(const Slotcast__Geometry *geometry, const struct attachment *place,
-                              struct slc__received *received, struct attachment *ret_attachment) {
+                              struct slc__received *received, const slc_subscriber_options *options,
+                              struct attachment *ret_attachment) {
   SLC__CLEANUP(attachment_deinit) struct attachment fresh = *place;
   int status = slc__received_geometry(geometry, &fresh.shape);
+  received->memory = memory_of(&fresh.shape, options);
   if (status == 0)
     status = slc__received_map(received, SLC__OBJECT_CONTROL, SLC__READ_ONLY, slc__layout_control_size(&fresh.shape),
                                &fresh.control);
@@ -176,7 +186,7 @@ int slc__subscriber_pushed(slc_client *client, struct slc__received *received) {
                                    .max_holds = push->max_holds,
                                    .virtual_id = push->virtual_id,
                                    .virtual_base = push->virtual_base};
-  int status = attachment_receive(push->geometry, &place, received, &subscriber->attachment);
+  int status = attachment_receive(push->geometry, &place, received, &subscriber->options, &subscriber->attachment);
   if (status == SLC_PROTOCOL) return status;
   if (status == 0) {
     subscriber->attachment_there = true;
@@ -196,8 +206,9 @@ static int payload_of(void *ctx, uint32_t number, uint32_t slot, const uint8_t *
   slc_subscriber *subscriber = ctx;
   struct slc__generation *generation = slc__generations_find(&subscriber->generations, number);
   if (generation == NULL) {
-    int status = slc__generations_fetch(&subscriber->generations, subscriber->client, subscriber->user,
-                                        &subscriber->attachment.shape, SLC__READ_ONLY, number);
+    int status = slc__generations_fetch(
+        &subscriber->generations, subscriber->client, subscriber->user, &subscriber->attachment.shape,
+        memory_of(&subscriber->attachment.shape, &subscriber->options), SLC__READ_ONLY, number);
     if (status != 0) return status;
     generation = slc__generations_find(&subscriber->generations, number);
   }
@@ -335,7 +346,8 @@ static int subscriber_opened(void *ctx, struct slc__received *received) {
                                    .max_holds = opened->max_holds,
                                    .virtual_id = opened->virtual_id,
                                    .virtual_base = opened->virtual_base};
-  int status = opened->attached ? attachment_receive(opened->geometry, &place, received, &subscriber->attachment)
+  int status = opened->attached ? attachment_receive(opened->geometry, &place, received, &subscriber->options,
+                                                     &subscriber->attachment)
                                 : slc__received_finish(received);
   if (status != 0) return status;
   subscriber->attachment_there = opened->attached;

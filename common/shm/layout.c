@@ -28,6 +28,10 @@ static bool is_checksum_possible(const struct slc__geometry *g) {
   }
 }
 
+static bool are_pages_possible(uint32_t pages) {
+  return pages <= SLC__PAGES_TRANSPARENT || slc__pages_are_huge(pages);
+}
+
 /* With these limits no product below overflows: 2^20 slots of at most 2^40 + 4,480 bytes are less than 2^61. */
 int slc__geometry_check(const struct slc__geometry *g) {
   if (g->slots < SLC__SLOTS_MIN || g->slots > SLC__SLOTS_MAX) return SLC_INVALID;
@@ -37,7 +41,8 @@ int slc__geometry_check(const struct slc__geometry *g) {
   if (g->reliable > 1) return SLC_INVALID;
   if (g->slot_size < 1 || g->slot_size > SLC__SLOT_SIZE_MAX) return SLC_INVALID;
   if (g->keep_last > g->slots - 3 || g->metadata_size > SLC__METADATA_MAX) return SLC_INVALID;
-  if (g->virtual_max > SLC__VIRTUAL_MAX || g->reserved != 0) return SLC_INVALID;
+  if (g->virtual_max > SLC__VIRTUAL_MAX || g->reserved[0] != 0 || g->reserved[1] != 0) return SLC_INVALID;
+  if (g->backend > SLC__BACKEND_SHM || !are_pages_possible(g->pages)) return SLC_INVALID;
   return is_checksum_possible(g) ? SLC_OK : SLC_INVALID;
 }
 
@@ -55,6 +60,34 @@ uint32_t slc__geometry_batch(uint32_t slots) {
   if (batch < BATCH_MIN) return BATCH_MIN;
   return batch > BATCH_MAX ? BATCH_MAX : batch;
 }
+
+/* ---- pages ---- */
+
+bool slc__pages_are_huge(uint32_t pages) {
+  return pages >= SLC__PAGES_HUGE_MIN && pages <= SLC__PAGES_HUGE_MAX;
+}
+
+uint64_t slc__pages_size(uint32_t pages) {
+  return slc__pages_are_huge(pages) ? UINT64_C(1) << pages : SLC__PAGE;
+}
+
+int slc__pages_of(uint64_t wanted, uint32_t *ret_pages) {
+  uint32_t pages = 0;
+  if (wanted > SLC__PAGES_TRANSPARENT) {
+    while ((UINT64_C(1) << pages) < wanted && pages < SLC__PAGES_HUGE_MAX) pages++;
+    if (UINT64_C(1) << pages != wanted || !slc__pages_are_huge(pages)) return SLC_INVALID;
+  } else {
+    pages = wanted == 0 ? SLC__PAGES_SMALL : (uint32_t)wanted;
+  }
+  *ret_pages = pages;
+  return SLC_OK;
+}
+
+uint64_t slc__pages_to(uint32_t pages) {
+  return slc__pages_are_huge(pages) ? slc__pages_size(pages) : pages;
+}
+
+/* ---- sizes and offsets ---- */
 
 uint64_t slc__layout_publisher_lines(const struct slc__geometry *g) {
   (void)g;
@@ -92,7 +125,7 @@ uint64_t slc__layout_slot_stride(const struct slc__geometry *g) {
 }
 
 uint64_t slc__layout_buffers_size(const struct slc__geometry *g) {
-  return align_up(SLC__BUFFERS_FIRST + slc__layout_slot_stride(g) * g->slots, SLC__PAGE);
+  return align_up(SLC__BUFFERS_FIRST + slc__layout_slot_stride(g) * g->slots, slc__pages_size(g->pages));
 }
 
 uint64_t slc__layout_payload_stride(uint64_t slot_size) {
@@ -100,7 +133,7 @@ uint64_t slc__layout_payload_stride(uint64_t slot_size) {
 }
 
 uint64_t slc__layout_payloads_size(const struct slc__geometry *g, uint64_t slot_size) {
-  return align_up(SLC__BUFFERS_FIRST + slc__layout_payload_stride(slot_size) * g->slots, SLC__PAGE);
+  return align_up(SLC__BUFFERS_FIRST + slc__layout_payload_stride(slot_size) * g->slots, slc__pages_size(g->pages));
 }
 
 uint64_t slc__layout_table_size(uint32_t lines) {

@@ -17,6 +17,7 @@
 
 #include <assert.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -79,6 +80,20 @@ static_assert(offsetof(struct slc__header, session) == 40, "header");
 static_assert(offsetof(struct slc__header, reserved) == 56, "header");
 static_assert(offsetof(struct slc__header, ready) == 60, "header");
 
+/* Where the objects of a channel lie. */
+enum slc__backend {
+  SLC__BACKEND_MEMFD = 1, /* anonymous, sealed: for peers that need not trust each other */
+  SLC__BACKEND_SHM = 2,   /* a file in /dev/shm: can't be sealed, so only for peers of one uid */
+};
+
+/* The pages of which a channel's buffers are made.  Everything else is in small ones. */
+enum slc__pages {
+  SLC__PAGES_SMALL = 1,
+  SLC__PAGES_TRANSPARENT = 2, /* small ones, where the kernel is asked to use huge ones */
+  SLC__PAGES_HUGE_MIN = 16,   /* from here on: huge ones (hugetlbfs) of 2^pages bytes */
+  SLC__PAGES_HUGE_MAX = 34,
+};
+
 /* The shape of a channel, from which every offset is computed.  Comes from the broker's answer; the copy in control
  * is there to be compared with it, never to be used. */
 struct slc__geometry {
@@ -92,7 +107,9 @@ struct slc__geometry {
   uint32_t checksum;       /* enum slc__checksum */
   uint32_t checksum_size;  /* bytes behind the metadata, 0 .. SLC__CHECKSUM_MAX */
   uint32_t virtual_max;    /* virtual channels, 0 .. SLC__VIRTUAL_MAX; 0: a plain channel */
-  uint32_t reserved;       /* 0 */
+  uint8_t backend;         /* enum slc__backend; 0: not said, which no channel of a broker is */
+  uint8_t pages;           /* of the buffers: enum slc__pages, or the logarithm of the size of huge ones; 0: small */
+  uint8_t reserved[2];     /* 0 */
 };
 static_assert(sizeof(struct slc__geometry) == 48, "geometry");
 static_assert(offsetof(struct slc__geometry, slots) == 0, "geometry");
@@ -105,7 +122,9 @@ static_assert(offsetof(struct slc__geometry, metadata_size) == 28, "geometry");
 static_assert(offsetof(struct slc__geometry, checksum) == 32, "geometry");
 static_assert(offsetof(struct slc__geometry, checksum_size) == 36, "geometry");
 static_assert(offsetof(struct slc__geometry, virtual_max) == 40, "geometry");
-static_assert(offsetof(struct slc__geometry, reserved) == 44, "geometry");
+static_assert(offsetof(struct slc__geometry, backend) == 44, "geometry");
+static_assert(offsetof(struct slc__geometry, pages) == 45, "geometry");
+static_assert(offsetof(struct slc__geometry, reserved) == 46, "geometry");
 
 /* Control: this page, then max_publishers publisher lines, then log[log_size], then own[slots], then
  * maxima[virtual_max + 1] (the greatest ordinal of each virtual channel among those applied).
@@ -289,6 +308,13 @@ static_assert(offsetof(struct slc__bell_page, waiting) == 256, "bell");
 
 /* Sizes and offsets, all in bytes, all multiples of the page size where they are an object's. */
 #define SLC__PAGE 4096
+
+bool slc__pages_are_huge(uint32_t pages);
+/* Bytes, of what an object made of them is a multiple. */
+uint64_t slc__pages_size(uint32_t pages);
+/* As users and messages say it: 0 or 1 for small ones, 2 for transparent ones, the size of huge ones.  SLC_INVALID. */
+int slc__pages_of(uint64_t wanted, uint32_t *ret_pages);
+uint64_t slc__pages_to(uint32_t pages);
 
 /* 0 when every field is within its limits and consistent, else SLC_INVALID. */
 int slc__geometry_check(const struct slc__geometry *g);

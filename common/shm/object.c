@@ -19,6 +19,7 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "shm/pages.h"
 
 #ifndef MFD_NOEXEC_SEAL /* Linux 6.3 */
 #define MFD_NOEXEC_SEAL 0x0008U
@@ -27,7 +28,17 @@
 #define SHM_DIRECTORY "/dev/shm"
 #define SHM_PREFIX "slotcast-"
 #define SESSION_HEX 32
-enum { REQUIRED_SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, OBJECT_MODE = 0600, SHM_NAME_MAX = 96 };
+enum {
+  REQUIRED_SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL,
+  OBJECT_MODE = 0600,
+  SHM_NAME_MAX = SLC__MOUNT_MAX + 96,
+};
+
+/* The pages of an object: those of its channel for payloads, else small ones. */
+static uint32_t pages_for(struct slc__memory memory, enum slc__object_kind kind) {
+  bool has_payloads = kind == SLC__OBJECT_BUFFERS || kind == SLC__OBJECT_PAYLOADS;
+  return has_payloads && memory.pages != 0 ? memory.pages : SLC__PAGES_SMALL;
+}
 
 /* ---- names of the shm backend: slotcast-<session>-<serial>, slotcast-<session>.lock ---- */
 
@@ -52,11 +63,13 @@ static const char *name_session(const char *name, bool *ret_is_lock) {
   return is_serial ? hex : NULL;
 }
 
-static int shm_open_new(const uint8_t session[16], int *ret_fd) {
+static int shm_open_new(uint32_t pages, const uint8_t session[16], int *ret_fd) {
   static _Atomic uint64_t serial;
-  char hex[SESSION_HEX + 1], path[SHM_NAME_MAX];
+  char hex[SESSION_HEX + 1], directory[SLC__MOUNT_MAX] = SHM_DIRECTORY, path[SHM_NAME_MAX];
+  int status = slc__pages_are_huge(pages) ? slc__pages_mount(pages, directory) : SLC_OK;
+  if (status != SLC_OK) return status;
   session_hex(session, hex);
-  snprintf(path, sizeof path, SHM_DIRECTORY "/" SHM_PREFIX "%s-%llu", hex,
+  snprintf(path, sizeof path, "%s/" SHM_PREFIX "%s-%llu", directory, hex,
            (unsigned long long)atomic_fetch_add_explicit(&serial, 1, memory_order_relaxed));
   int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, OBJECT_MODE);
   if (fd < 0) return slc__fail(slc__status_of_errno(errno), "cannot make %s: %s", path, strerror(errno));
@@ -64,9 +77,13 @@ static int shm_open_new(const uint8_t session[16], int *ret_fd) {
   return SLC_OK;
 }
 
-static int memfd_open_new(int *ret_fd) {
-  int fd = memfd_create("slotcast", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
-  if (fd < 0 && errno == EINVAL) fd = memfd_create("slotcast", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+static int memfd_open_new(uint32_t pages, int *ret_fd) {
+  unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  if (slc__pages_are_huge(pages)) flags |= MFD_HUGETLB | pages << MAP_HUGE_SHIFT;
+  int fd = memfd_create("slotcast", flags | MFD_NOEXEC_SEAL);
+  if (fd < 0 && errno == EINVAL) fd = memfd_create("slotcast", flags);
+  if (fd < 0 && slc__pages_are_huge(pages) && errno != EMFILE && errno != ENFILE)
+    return slc__pages_fail(pages, slc__pages_size(pages));
   if (fd < 0) return slc__fail(slc__status_of_errno(errno), "cannot make a memfd: %s", strerror(errno));
   *ret_fd = fd;
   return SLC_OK;
@@ -74,23 +91,56 @@ static int memfd_open_new(int *ret_fd) {
 
 /* ---- making ---- */
 
-/* posix_fallocate and not only ftruncate where it counts: an overcommitted page would be a SIGBUS at the first store.
- */
-static int set_size(int fd, uint64_t size, bool allocate) {
-  int error;
-  do error = ftruncate(fd, (off_t)size) != 0 ? errno : 0;
-  while (error == EINTR);
-  if (error == 0 && allocate) {
-    do error = posix_fallocate(fd, 0, (off_t)size);
-    while (error == EINTR);
-  }
-  if (error == 0) return SLC_OK;
-  errno = error;
-  int status = error == ENOSPC ? SLC_NO_MEMORY : slc__status_of_errno(error);
-  return slc__fail(status, "cannot get %llu bytes of shared memory: %s", (unsigned long long)size, strerror(error));
+static void *map_shared(int fd, uint32_t pages, uint64_t size, int protection) {
+  void *base = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
+  /* Advice only: where it is not taken, there are small pages. */
+  if (base != MAP_FAILED && pages == SLC__PAGES_TRANSPARENT) madvise(base, size, MADV_HUGEPAGE);
+  return base;
 }
 
-static int write_header(int fd, enum slc__object_kind kind, uint64_t size, const uint8_t session[16]) {
+static int allocate_plainly(int fd, uint64_t size) {
+  int error;
+  do error = posix_fallocate(fd, 0, (off_t)size);
+  while (error == EINTR);
+  errno = error;
+  return error == 0 ? 0 : -1;
+}
+
+/* Only a fault in a mapping with that advice gets a transparent huge page. */
+static int allocate_transparently(int fd, uint64_t size) {
+  void *base = map_shared(fd, SLC__PAGES_TRANSPARENT, size, PROT_READ | PROT_WRITE);
+  if (base == MAP_FAILED) return -1;
+  int status = slc__pages_prefault(base, size, true);
+  munmap(base, size);
+  if (status == SLC_NO_MEMORY) errno = ENOSPC;
+  return status == SLC_OK ? 0 : -1;
+}
+
+/* Not only ftruncate where it counts: an overcommitted page would be a SIGBUS at the first store. */
+static int set_size(int fd, uint32_t pages, uint64_t size, bool allocate) {
+  int result;
+  do result = ftruncate(fd, (off_t)size);
+  while (result != 0 && errno == EINTR);
+  if (result == 0 && allocate)
+    result = pages == SLC__PAGES_TRANSPARENT ? allocate_transparently(fd, size) : allocate_plainly(fd, size);
+  if (result == 0) return SLC_OK;
+  if (slc__pages_are_huge(pages)) return slc__pages_fail(pages, size);
+  int status = errno == ENOSPC ? SLC_NO_MEMORY : slc__status_of_errno(errno);
+  return slc__fail(status, "cannot get %llu bytes of shared memory: %s", (unsigned long long)size, strerror(errno));
+}
+
+/* Huge pages can't be written to by system calls, and one that were would get a small page where a transparent huge one
+ * is to be. */
+static ssize_t write_mapped(int fd, uint32_t pages, const struct slc__header *header) {
+  void *base = map_shared(fd, pages, header->total_size, PROT_READ | PROT_WRITE);
+  if (base == MAP_FAILED) return -1;
+  int status = slc__pages_prefault(base, slc__pages_size(pages), true);
+  if (status == SLC_OK) memcpy(base, header, sizeof *header);
+  munmap(base, header->total_size);
+  return status == SLC_OK ? (ssize_t)sizeof *header : -1;
+}
+
+static int write_header(int fd, uint32_t pages, enum slc__object_kind kind, uint64_t size, const uint8_t session[16]) {
   struct slc__header header = {.magic = SLC__LAYOUT_MAGIC,
                                .major = SLC__LAYOUT_MAJOR,
                                .minor = SLC__LAYOUT_MINOR,
@@ -101,7 +151,7 @@ static int write_header(int fd, enum slc__object_kind kind, uint64_t size, const
                                .ready = 1};
   memcpy(header.session, session, sizeof header.session);
   ssize_t written;
-  do written = pwrite(fd, &header, sizeof header, 0);
+  do written = pages == SLC__PAGES_SMALL ? pwrite(fd, &header, sizeof header, 0) : write_mapped(fd, pages, &header);
   while (written < 0 && errno == EINTR);
   if (written == (ssize_t)sizeof header) return SLC_OK;
   return slc__fail(SLC_NO_MEMORY, "cannot write to shared memory: %s", strerror(errno));
@@ -111,19 +161,22 @@ static int write_header(int fd, enum slc__object_kind kind, uint64_t size, const
 static int protect(int fd, enum slc__backend backend) {
   if (fchmod(fd, OBJECT_MODE) != 0)
     return slc__fail(SLC_SYSTEM, "cannot set the mode of shared memory: %s", strerror(errno));
-  if (backend == SLC__BACKEND_MEMFD && fcntl(fd, F_ADD_SEALS, REQUIRED_SEALS) != 0)
+  if (backend != SLC__BACKEND_SHM && fcntl(fd, F_ADD_SEALS, REQUIRED_SEALS) != 0)
     return slc__fail(SLC_SYSTEM, "cannot seal shared memory: %s", strerror(errno));
   return SLC_OK;
 }
 
-int slc__object_create(enum slc__backend backend, enum slc__object_kind kind, uint64_t size, const uint8_t session[16],
-                       bool allocate, int *ret_fd) {
+int slc__object_create(struct slc__memory memory, enum slc__object_kind kind, uint64_t size, const uint8_t session[16],
+                       int *ret_fd) {
   SLC__CLEANUP_FD int fd = -1;
-  int status = backend == SLC__BACKEND_SHM ? shm_open_new(session, &fd) : memfd_open_new(&fd);
+  uint32_t pages = pages_for(memory, kind);
+  bool is_shm = memory.backend == SLC__BACKEND_SHM;
+  int status = pages == SLC__PAGES_TRANSPARENT ? slc__pages_check_transparent(memory.backend) : SLC_OK;
+  if (status == SLC_OK) status = is_shm ? shm_open_new(pages, session, &fd) : memfd_open_new(pages, &fd);
   if (status != SLC_OK) return status;
-  status = set_size(fd, size, allocate || backend == SLC__BACKEND_SHM);
-  if (status == SLC_OK) status = write_header(fd, kind, size, session);
-  if (status == SLC_OK) status = protect(fd, backend);
+  status = set_size(fd, pages, size, memory.prefault || is_shm || slc__pages_are_huge(pages));
+  if (status == SLC_OK) status = write_header(fd, pages, kind, size, session);
+  if (status == SLC_OK) status = protect(fd, memory.backend);
   if (status != SLC_OK) {
     int saved = errno;
     slc__object_unlink(fd);
@@ -134,15 +187,21 @@ int slc__object_create(enum slc__backend backend, enum slc__object_kind kind, ui
   return SLC_OK;
 }
 
+/* A memfd's link is "/memfd:slotcast (deleted)": only our own files are removed, and only where they can be. */
 void slc__object_unlink(int fd) {
   char link[64], path[SHM_NAME_MAX];
+  struct statfs file_system;
+  bool is_lock;
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
   ssize_t length = readlink(link, path, sizeof path - 1);
   if (length <= 0) return;
   path[length] = '\0';
-  /* A memfd's link is "/memfd:slotcast (deleted)": only our own files in /dev/shm are removed. */
+  const char *slash = strrchr(path, '/');
+  if (slash == NULL || name_session(slash + 1, &is_lock) == NULL || is_lock) return;
   static const char prefix[] = SHM_DIRECTORY "/" SHM_PREFIX;
-  if (strncmp(path, prefix, sizeof prefix - 1) == 0) unlink(path);
+  bool is_ours = strncmp(path, prefix, sizeof prefix - 1) == 0;
+  if (!is_ours) is_ours = fstatfs(fd, &file_system) == 0 && file_system.f_type == HUGETLBFS_MAGIC;
+  if (is_ours) unlink(path);
 }
 
 /* ---- sessions of the shm backend ----
@@ -191,8 +250,9 @@ int slc__object_session_lock(const uint8_t session[16], int *ret_fd) {
 }
 
 /* Objects that could not be unlinked when they went. */
-static void remove_objects(const char *hex) {
-  DIR *directory = opendir(SHM_DIRECTORY);
+static void remove_objects(const char *path, void *ctx) {
+  const char *hex = ctx;
+  DIR *directory = opendir(path);
   if (directory == NULL) return;
   for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
     bool is_lock;
@@ -207,7 +267,8 @@ void slc__object_session_unlock(const uint8_t session[16], int fd) {
   char hex[SESSION_HEX + 1], path[SHM_NAME_MAX];
   session_hex(session, hex);
   lock_path(hex, path);
-  remove_objects(hex);
+  remove_objects(SHM_DIRECTORY, hex);
+  slc__pages_for_each_mount(remove_objects, hex);
   unlink(path);
   close(fd);
 }
@@ -234,22 +295,26 @@ static int sweep_name(DIR *directory, const char *name, bool locks) {
   return unlinkat(dirfd(directory), name, 0) == 0 ? 1 : 0;
 }
 
-/* Objects first, locks last: a sweep that ends half-way leaves a lock that tells the next one whose the objects were.
- */
-static int sweep_names(DIR *directory, bool locks) {
+static int sweep_names(const char *path, bool locks) {
   int removed = 0;
-  rewinddir(directory);
+  DIR *directory = opendir(path);
+  if (directory == NULL) return 0;
   for (struct dirent *entry; (entry = readdir(directory)) != NULL;)
     removed += sweep_name(directory, entry->d_name, locks);
+  closedir(directory);
   return removed;
 }
 
+static void sweep_huge(const char *path, void *ctx) {
+  *(int *)ctx += sweep_names(path, false);
+}
+
+/* Objects first, locks last: a sweep that ends half-way leaves a lock that tells the next one whose the objects were.
+ */
 int slc__object_sweep(void) {
-  DIR *directory = opendir(SHM_DIRECTORY);
-  if (directory == NULL) return 0;
-  int removed = sweep_names(directory, false) + sweep_names(directory, true);
-  closedir(directory);
-  return removed;
+  int removed = sweep_names(SHM_DIRECTORY, false);
+  slc__pages_for_each_mount(sweep_huge, &removed);
+  return removed + sweep_names(SHM_DIRECTORY, true);
 }
 
 int slc__object_reopen_read_only(int fd, int *ret_fd) {
@@ -273,8 +338,18 @@ static int cannot_look(void) {
   return slc__fail(slc__status_of_errno(errno), "cannot look at a shared-memory descriptor: %s", strerror(errno));
 }
 
-static int check_descriptor(int fd, enum slc__backend backend, uint64_t size, enum slc__access access) {
-  if (backend == SLC__BACKEND_MEMFD) {
+static int check_file_system(int fd, uint32_t pages) {
+  struct statfs file_system;
+  if (fstatfs(fd, &file_system) != 0) return cannot_look();
+  if (!slc__pages_are_huge(pages)) return file_system.f_type == TMPFS_MAGIC ? SLC_OK : refuse("it is not in tmpfs");
+  if (file_system.f_type != HUGETLBFS_MAGIC || (uint64_t)file_system.f_bsize != slc__pages_size(pages))
+    return refuse("it is not of the agreed huge pages");
+  return SLC_OK;
+}
+
+static int check_descriptor(int fd, enum slc__backend backend, uint32_t pages, uint64_t size, enum slc__access access) {
+  bool is_shm = backend == SLC__BACKEND_SHM; /* what is not said is checked as a memfd is */
+  if (!is_shm) {
     int seals = fcntl(fd, F_GET_SEALS);
     if (seals < 0 || (seals & REQUIRED_SEALS) != REQUIRED_SEALS)
       return refuse("it is not sealed against shrinking, growing and sealing");
@@ -287,14 +362,12 @@ static int check_descriptor(int fd, enum slc__backend backend, uint64_t size, en
   if (fstat(fd, &info) != 0) return cannot_look();
   if (!S_ISREG(info.st_mode)) return refuse("it is not a file");
   if (info.st_size < 0 || (uint64_t)info.st_size != size) return refuse("its size is not the agreed one");
-  if (backend == SLC__BACKEND_MEMFD && info.st_nlink != 0) return refuse("it has a name");
-  /* What can't be sealed is taken from ourselves and from root only: they could harm us without it, too. */
-  if (backend == SLC__BACKEND_SHM && info.st_uid != geteuid() && info.st_uid != 0)
-    return refuse("it is not sealed and belongs to another user");
-  struct statfs file_system;
-  if (fstatfs(fd, &file_system) != 0) return cannot_look();
-  if (file_system.f_type != TMPFS_MAGIC) return refuse("it is not in tmpfs");
-  return SLC_OK;
+  if (!is_shm && info.st_nlink != 0) return refuse("it has a name");
+  /* What can't be sealed is taken from ourselves and from root only: they could harm us without it, too.  And of huge
+   * pages: where one is punched, another process may take it, and the next access is a SIGBUS in spite of the seals. */
+  if ((is_shm || slc__pages_are_huge(pages)) && info.st_uid != geteuid() && info.st_uid != 0)
+    return refuse("it can be taken away and belongs to another user");
+  return check_file_system(fd, pages);
 }
 
 static int check_header(const struct slc__header *shared, enum slc__object_kind kind, uint64_t size,
@@ -316,20 +389,28 @@ static int check_header(const struct slc__header *shared, enum slc__object_kind 
   return SLC_OK;
 }
 
-int slc__object_map(int fd, enum slc__backend backend, enum slc__object_kind kind, uint64_t size,
+/* A forked child must not be able to forge its parent's claims. */
+static int settle(void *base, struct slc__memory memory, uint64_t size, enum slc__access access) {
+  bool is_writable = access == SLC__READ_WRITE;
+  if (is_writable && madvise(base, size, MADV_DONTFORK) != 0)
+    return slc__fail(SLC_SYSTEM, "madvise(MADV_DONTFORK): %s", strerror(errno));
+  int status = memory.prefault ? slc__pages_prefault(base, size, is_writable) : SLC_OK;
+  if (status == SLC_OK && memory.lock) status = slc__pages_lock(base, size);
+  return status;
+}
+
+int slc__object_map(int fd, struct slc__memory memory, enum slc__object_kind kind, uint64_t size,
                     enum slc__access access, const uint8_t session[16], struct slc__mapping *ret) {
-  int status = check_descriptor(fd, backend, size, access);
+  uint32_t pages = pages_for(memory, kind);
+  int status = check_descriptor(fd, memory.backend, pages, size, access);
   if (status != SLC_OK) return status;
-  int protection = PROT_READ | (access == SLC__READ_WRITE ? PROT_WRITE : 0);
-  void *base = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
+  void *base = map_shared(fd, pages, size, PROT_READ | (access == SLC__READ_WRITE ? PROT_WRITE : 0));
   if (base == MAP_FAILED)
     return slc__fail(slc__status_of_errno(errno), "cannot map %llu bytes: %s", (unsigned long long)size,
                      strerror(errno));
   struct slc__mapping mapping = {.base = base, .size = size};
   status = check_header(base, kind, size, session);
-  /* A forked child must not be able to forge its parent's claims. */
-  if (status == SLC_OK && access == SLC__READ_WRITE && madvise(base, size, MADV_DONTFORK) != 0)
-    status = slc__fail(SLC_SYSTEM, "madvise(MADV_DONTFORK): %s", strerror(errno));
+  if (status == SLC_OK) status = settle(base, memory, size, access);
   if (status != SLC_OK) {
     slc__mapping_deinit(&mapping);
     return status;

@@ -10,27 +10,43 @@
 
 #include "shm/layout.h"
 
-enum slc__backend {
-  SLC__BACKEND_MEMFD = 0, /* anonymous, sealed: for peers that need not trust each other */
-  SLC__BACKEND_SHM = 1,   /* a file in /dev/shm: can't be sealed, so only for peers of one uid */
+/* What an object is made of, and how it is mapped. */
+struct slc__memory {
+  uint8_t backend; /* enum slc__backend */
+  uint8_t pages;   /* as in the geometry; only of payloads, everything else is in small ones */
+  bool prefault;   /* made: it is allocated, and not only sized; mapped: its pages are there before it is used */
+  bool lock;       /* mapped: they stay in memory */
 };
+
+/* In small pages, when they are touched. */
+static inline struct slc__memory slc__memory_plain(enum slc__backend backend) {
+  return (struct slc__memory){.backend = (uint8_t)backend};
+}
+/* Of a channel's objects. */
+static inline struct slc__memory slc__memory_of(const struct slc__geometry *g) {
+  return (struct slc__memory){.backend = g->backend, .pages = g->pages};
+}
 
 enum slc__access { SLC__READ_ONLY = 0, SLC__READ_WRITE = 1 };
 
-/* Makes an object of `size` bytes (a multiple of SLC__PAGE) with its header written and ready, zero elsewhere.
+/* Makes an object of `size` bytes (a multiple of SLC__PAGE, and of its pages) with its header written and ready, zero
+ * elsewhere.
  * memfd: sealed against shrinking, growing and sealing, inode mode 0600, so that a read-only descriptor stays one.
- * shm: a file "/dev/shm/slotcast-<session>-<serial>", O_EXCL, mode 0600, its memory allocated (not only sized); the
- * caller unlinks it with slc__object_unlink.  `allocate` asks the same for memfd.
- * Statuses: SLC_NO_DESCRIPTORS, SLC_NO_MEMORY, SLC_DENIED, SLC_SYSTEM (errno stays set).  Nothing is left behind on
- * failure. */
-int slc__object_create(enum slc__backend backend, enum slc__object_kind kind, uint64_t size, const uint8_t session[16],
-                       bool allocate, int *ret_fd);
+ * shm: a file "slotcast-<session>-<serial>" in /dev/shm, or of huge pages where those are mounted, O_EXCL, mode 0600;
+ * the caller unlinks it with slc__object_unlink.
+ * Its memory is allocated where memory->prefault says so, and always in shm and of huge pages: an overcommitted page
+ * would be a SIGBUS at the first store.
+ * Statuses: SLC_NO_DESCRIPTORS, SLC_NO_MEMORY (also: the system does not have such pages; the sentence names what to
+ * set), SLC_DENIED, SLC_SYSTEM (errno stays set).  Nothing is left behind on failure. */
+int slc__object_create(struct slc__memory memory, enum slc__object_kind kind, uint64_t size, const uint8_t session[16],
+                       int *ret_fd);
 
 /* Removes the name of a shm object, by its descriptor; nothing for memfd. */
 void slc__object_unlink(int fd);
 
-/* Removes every "/dev/shm/slotcast-*" whose session is no longer locked (its broker and all is gone).  Each broker
- * holds an exclusive flock on "/dev/shm/slotcast-<session>.lock" while it lives.  ret count removed. */
+/* Removes every "slotcast-*" in /dev/shm, and in directories of huge pages, whose session is no longer locked (its
+ * broker and all is gone).  Each broker holds an exclusive flock on "/dev/shm/slotcast-<session>.lock" while it lives.
+ * ret count removed. */
 int slc__object_sweep(void);
 /* Takes that lock for `session`; the descriptor keeps it; slc__object_session_unlock removes file and lock.
  * Statuses: SLC_NO_DESCRIPTORS, SLC_DENIED, SLC_SYSTEM (also when the session is locked already). */
@@ -45,13 +61,15 @@ struct slc__mapping {
   uint64_t size;
 };
 
-/* Checks a received descriptor, before touching the memory, in this order: seals (memfd) or owner (shm: ours or
- * root's, and only where the broker said that the backend is shm); access mode, no O_PATH; regular file of exactly
- * `size` bytes, no name (memfd); tmpfs.  Then maps it whole (MAP_SHARED; PROT by `access`; MADV_DONTFORK for writable
- * ones) and checks the header: ready, magic, byte order, version, features, kind, size, session.
- * Statuses: SLC_PROTOCOL (not what it should be), SLC_VERSION, SLC_NO_MEMORY, SLC_DENIED (to be mapped writable, and
- * sealed against that), SLC_SYSTEM.  The descriptor stays the caller's in every case; the mapping does not need it. */
-int slc__object_map(int fd, enum slc__backend backend, enum slc__object_kind kind, uint64_t size,
+/* Checks a received descriptor, before touching the memory, in this order: seals (memfd); access mode, no O_PATH;
+ * regular file of exactly `size` bytes, no name (memfd), owner (shm and huge pages: ours or root's; only what is sealed
+ * and in small pages is safe from its owner); tmpfs, or hugetlbfs where the channel has huge pages, of the right size.
+ * Then maps it whole (MAP_SHARED; PROT by `access`; MADV_DONTFORK for writable ones), prefaults and locks it where
+ * `memory` says so, and checks the header: ready, magic, byte order, version, features, kind, size, session.
+ * Statuses: SLC_PROTOCOL (not what it should be), SLC_VERSION, SLC_NO_MEMORY (also: may not be locked), SLC_DENIED (to
+ * be mapped writable, and sealed against that), SLC_SYSTEM.  The descriptor stays the caller's in every case; the
+ * mapping does not need it. */
+int slc__object_map(int fd, struct slc__memory memory, enum slc__object_kind kind, uint64_t size,
                     enum slc__access access, const uint8_t session[16], struct slc__mapping *ret);
 void slc__mapping_deinit(struct slc__mapping *m); /* takes an empty one too */
 

@@ -53,8 +53,11 @@ static int begin_session(struct broker *broker) {
     return slc__fail(SLC_SYSTEM, "no random numbers: %s", strerror(errno));
   int removed = slc__object_sweep();
   if (removed > 0) slc__log(SLC__LOG_NOTICE, "removed %d files of dead sessions from /dev/shm", removed);
-  if (broker->options.backend != SLC__BACKEND_SHM) return SLC_OK;
-  return slc__object_session_lock(broker->session, &broker->session_lock);
+  return broker->options.backend == SLC__BACKEND_SHM ? broker_lock_session(broker) : SLC_OK;
+}
+
+int broker_lock_session(struct broker *broker) {
+  return broker->session_lock >= 0 ? SLC_OK : slc__object_session_lock(broker->session, &broker->session_lock);
 }
 
 static void end_session(struct broker *broker) {

@@ -148,7 +148,8 @@ struct channel {
   uint64_t virtual_leavings;
   uint64_t virtual_memory; /* bytes of their records */
   /* What the first who said it has settled (life.c); 0: nobody has, there is no limit. */
-  bool is_fixed; /* does not grow */
+  bool is_fixed;      /* does not grow */
+  bool is_prefaulted; /* its memory is allocated when it is made */
   uint32_t max_subscribers;
   uint32_t max_loans, max_holds; /* of all its publishers, of all its subscribers together */
   uint64_t linger_ns;
@@ -209,7 +210,7 @@ struct broker {
   uv_loop_t *loop;
   struct broker_options options;
   uint8_t session[16];
-  int session_lock; /* shm backend; -1 otherwise */
+  int session_lock; /* -1: nothing of ours has had a name yet */
   int listen_fd, lock_fd, reserve_fd;
   uv_poll_t listener;
   uv_timer_t sweeper;    /* of old generations */
@@ -226,8 +227,27 @@ struct broker {
 
 /* Listens; statuses of slc__net_listen and slc__object_session_lock.  Serves when the loop runs. */
 int broker_open(struct broker *broker, uv_loop_t *loop, const struct broker_options *options);
+/* Before the first object that has a name, so that nobody sweeps it away.  The statuses of slc__object_session_lock. */
+int broker_lock_session(struct broker *broker);
 /* Closes everything; the loop ends when the handles are closed. */
 void broker_close(struct broker *broker);
+
+/* ---- memory.c ---- */
+
+/* Makes an object of a channel whose geometry says of what.  The statuses of slc__object_create, or of
+ * slc__object_session_lock. */
+int channel_object(struct broker *broker, const struct channel *channel, enum slc__object_kind kind, uint64_t size,
+                   int *ret_fd);
+/* And maps it writable; what was made is the caller's also when that fails. */
+int channel_object_mapped(struct broker *broker, const struct channel *channel, enum slc__object_kind kind,
+                          uint64_t size, int *ret_fd, struct slc__mapping *ret_mapping);
+/* Backend and pages of a new channel: as the request says, else as the broker has it.  SLC_INVALID. */
+int memory_choose(const struct broker *broker, const Slotcast__OpenPublisher *request, struct slc__geometry *geometry);
+/* SLC_INCOMPATIBLE: the channel has another backend or other pages. */
+int memory_check_shape(const struct channel *channel, const Slotcast__OpenPublisher *request);
+/* SLC_DENIED: such memory is not for processes of this user, or of one of the channel's users. */
+int memory_check_user(const struct channel *channel, const struct slc__geometry *geometry, uid_t uid);
+int memory_check_waiting(const struct channel *channel, const struct slc__geometry *geometry);
 
 /* ---- limits.c ---- */
 
@@ -343,7 +363,7 @@ void user_forget(struct user *user);
 /* The channel takes the shape that is asked for, or has it already: SLC_INCOMPATIBLE.  Room for `promised` more slots:
  * SLC_NO_BUDGET.  Those who waited for a shape have their lines then, and are told by channel_attach_waiting.
  * *ret_is_first: it had none; channel_take_back undoes that. */
-int channel_agree_shape(struct broker *broker, struct channel *channel, const Slotcast__OpenPublisher *request,
+int channel_agree_shape(const struct client *client, struct channel *channel, const Slotcast__OpenPublisher *request,
                         uint32_t max_loans, uint64_t promised, bool *ret_is_first);
 void channel_attach_waiting(struct channel *channel);
 void channel_take_back(struct channel *channel);

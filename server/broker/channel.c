@@ -101,16 +101,10 @@ void channel_free(struct broker *broker, struct channel *channel) {
 
 /* ---- shape ---- */
 
-static int make_object(struct broker *broker, enum slc__object_kind kind, uint64_t size, int *ret_fd) {
-  return slc__object_create(broker->options.backend, kind, size, broker->session, false, ret_fd);
-}
-
 static int make_control(struct broker *broker, struct channel *channel) {
   uint64_t size = slc__layout_control_size(&channel->geometry);
-  int status = make_object(broker, SLC__OBJECT_CONTROL, size, &channel->control_fd);
-  if (status == SLC_OK)
-    status = slc__object_map(channel->control_fd, broker->options.backend, SLC__OBJECT_CONTROL, size, SLC__READ_WRITE,
-                             broker->session, &channel->control_mapping);
+  int status = channel_object_mapped(broker, channel, SLC__OBJECT_CONTROL, size, &channel->control_fd,
+                                     &channel->control_mapping);
   if (status != SLC_OK) return status;
   slc__control_format(&channel->geometry, channel->control_mapping.base);
   slc__control_init(&channel->control, &channel->geometry, channel->control_mapping.base);
@@ -132,7 +126,8 @@ int channel_shape(struct broker *broker, struct channel *channel, const struct s
   if (status == SLC_OK) status = virtuals_shape(channel);
   if (status == SLC_OK) status = make_control(broker, channel);
   if (status == SLC_OK)
-    status = make_object(broker, SLC__OBJECT_BUFFERS, slc__layout_buffers_size(geometry), &channel->buffers_fd);
+    status =
+        channel_object(broker, channel, SLC__OBJECT_BUFFERS, slc__layout_buffers_size(geometry), &channel->buffers_fd);
   if (status != SLC_OK) {
     channel_unshape(channel);
     return status;

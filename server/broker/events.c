@@ -157,8 +157,8 @@ static int make_publisher(struct broker *broker, struct events *events) {
   struct channel *channel = events->channel;
   struct slc__buffers buffers;
   uint64_t size = slc__layout_buffers_size(&channel->geometry);
-  int status = slc__object_map(channel->buffers_fd, broker->options.backend, SLC__OBJECT_BUFFERS, size, SLC__READ_WRITE,
-                               broker->session, &events->buffers_mapping);
+  int status = slc__object_map(channel->buffers_fd, slc__memory_of(&channel->geometry), SLC__OBJECT_BUFFERS, size,
+                               SLC__READ_WRITE, broker->session, &events->buffers_mapping);
   if (status != SLC_OK) return status;
   slc__buffers_init(&buffers, &channel->geometry, events->buffers_mapping.base);
   events->membership.epoch = channel->epoch;
@@ -179,6 +179,7 @@ static int make_channel(struct broker *broker, struct events *events) {
                                    .log_size = slc__geometry_log_size(EVENT_SLOTS),
                                    .max_publishers = 1,
                                    .slot_size = EVENT_SLOT_SIZE,
+                                   .backend = (uint8_t)broker->options.backend,
                                    .keep_last = SLC_EVENTS_KEPT};
   int status = channel_make(broker, events->account, SLC_EVENTS_CHANNEL, &events->channel);
   if (status != SLC_OK) return status;

@@ -39,8 +39,7 @@ static int generation_make(struct broker *broker, struct channel *channel, uint6
   struct generation fresh = {.number = channel->generation + 1, .fd = -1, .slot_size = slot_size, .memory = memory};
   if (list != NULL) channel->generations = list;
   status = list == NULL ? slc__fail(SLC_NO_MEMORY, "no memory for larger slots of %s", channel->name)
-                        : slc__object_create(broker->options.backend, SLC__OBJECT_PAYLOADS, memory, broker->session,
-                                             false, &fresh.fd);
+                        : channel_object(broker, channel, SLC__OBJECT_PAYLOADS, memory, &fresh.fd);
   if (status != SLC_OK) {
     discharge(channel->account, LIMIT_memory, memory);
     return status;

@@ -21,6 +21,8 @@ void geometry_to_message(const struct slc__geometry *geometry, Slotcast__Geometr
   message->checksum = geometry->checksum;
   message->checksum_size = geometry->checksum_size;
   message->virtual_max = geometry->virtual_max;
+  message->backend = geometry->backend;
+  message->pages = slc__pages_to(geometry->pages);
 }
 
 static uint64_t tail_of(const struct channel *channel) {

@@ -207,7 +207,7 @@ static int create(struct client *client, struct channel *channel, const Slotcast
   if (status == SLC_OK && !channel->is_shaped) status = virtual_check_request(channel, shape->max_virtual != 0);
   if (status == SLC_OK) status = check_total(channel, true, channel->max_loans, request->max_loans);
   if (status == SLC_OK) status = check_total(channel, false, channel->max_holds, request->max_holds);
-  if (status == SLC_OK) status = channel_agree_shape(client->broker, channel, shape, 0, 0, &is_first);
+  if (status == SLC_OK) status = channel_agree_shape(client, channel, shape, 0, 0, &is_first);
   if (status != SLC_OK) return status;
   if (!channel->is_persistent) status = take_over(client->broker, channel, client->process->account);
   if (status != SLC_OK) {
@@ -236,10 +236,13 @@ int channel_create(struct client *client, const Slotcast__CreateChannel *request
   if (status == SLC_OK)
     status = channel_obtain(client->broker, client->process->account, request->shape->channel, &channel);
   if (status != SLC_OK) return status;
+  bool was_prefaulted = channel->is_prefaulted;
+  channel->is_prefaulted = was_prefaulted || request->prefault; /* of one that is there, what is made from now on */
   status = create(client, channel, request);
   if (status == SLC_OK) {
     channel_tell(client->broker, channel);
   } else {
+    channel->is_prefaulted = was_prefaulted;
     channel_release(client->broker, channel);
   }
   return status;

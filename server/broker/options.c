@@ -109,7 +109,7 @@ static int take(int option, const char *value, struct command_line *line) {
     return take_group(value, &line->broker.socket_gid);
   case OPTION_BACKEND:
     if (!choose(value, backends, &choice)) return usage_error("--backend is memfd or shm", value);
-    line->broker.backend = (enum slc__backend)choice;
+    line->broker.backend = choice == 0 ? SLC__BACKEND_MEMFD : SLC__BACKEND_SHM;
     return PARSE_RUN;
   case OPTION_LEVEL:
     if (!choose(value, levels, &choice)) return usage_error("--log-level is error .. debug", value);

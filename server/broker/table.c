@@ -20,20 +20,14 @@ void table_free(struct table *table) {
   free(table);
 }
 
-static int make_mapped(struct broker *broker, enum slc__object_kind kind, uint64_t size, int *ret_fd,
-                       struct slc__mapping *ret_mapping) {
-  int status = slc__object_create(broker->options.backend, kind, size, broker->session, false, ret_fd);
-  if (status != SLC_OK) return status;
-  return slc__object_map(*ret_fd, broker->options.backend, kind, size, SLC__READ_WRITE, broker->session, ret_mapping);
-}
-
-static int table_fill(struct broker *broker, struct table *table, uint64_t size) {
+static int table_fill(struct broker *broker, const struct channel *channel, struct table *table, uint64_t size) {
   table->line_count = slc__layout_table_lines(size);
   table->lines = calloc(table->line_count, 1);
   if (table->lines == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for a hold table");
-  int status = make_mapped(broker, SLC__OBJECT_TABLE, size, &table->fd, &table->mapping);
+  int status = channel_object_mapped(broker, channel, SLC__OBJECT_TABLE, size, &table->fd, &table->mapping);
   if (status == SLC_OK)
-    status = make_mapped(broker, SLC__OBJECT_BELL, slc__layout_bell_size(), &table->bell_fd, &table->bell_mapping);
+    status = channel_object_mapped(broker, channel, SLC__OBJECT_BELL, slc__layout_bell_size(), &table->bell_fd,
+                                   &table->bell_mapping);
   if (status != SLC_OK) return status;
   slc__table_format(table->mapping.base, table->line_count);
   slc__bell_format(table->bell_mapping.base);
@@ -62,7 +56,7 @@ static int table_make(struct broker *broker, struct channel *channel, struct acc
   if (tables != NULL) channel->tables = tables;
   if (table != NULL) table->fd = table->bell_fd = -1;
   status = tables == NULL || table == NULL ? slc__fail(SLC_NO_MEMORY, "no memory for a hold table")
-                                           : table_fill(broker, table, size);
+                                           : table_fill(broker, channel, table, size);
   if (status != SLC_OK) {
     table_free(table);
     discharge(channel->account, LIMIT_memory, memory);

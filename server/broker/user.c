@@ -154,6 +154,13 @@ static int first_geometry(const struct channel *channel, const Slotcast__OpenPub
       ret->keep_last, ret->metadata_size, ret->checksum_size, ret->virtual_max);
 }
 
+static int first_shape(const struct broker *broker, const struct channel *channel,
+                       const Slotcast__OpenPublisher *request, uint32_t max_loans, struct slc__geometry *ret) {
+  int status = first_geometry(channel, request, max_loans, ret);
+  if (status == SLC_OK) status = memory_choose(broker, request, ret);
+  return status == SLC_OK ? memory_check_waiting(channel, ret) : status;
+}
+
 static bool is_same(uint32_t asked, uint32_t is) {
   return asked == 0 || asked == is;
 }
@@ -176,7 +183,7 @@ static int check_against_shape(const struct channel *channel, const Slotcast__Op
                      channel->name, g->virtual_max, request->max_virtual);
   if (is_same(request->keep_last, g->keep_last) && is_same(request->metadata_size, g->metadata_size) &&
       is_same(request->checksum, g->checksum) && is_same(checksum_size(request), g->checksum_size))
-    return SLC_OK;
+    return memory_check_shape(channel, request);
   return slc__fail(SLC_INCOMPATIBLE,
                    "the messages of %s have %u bytes of metadata and a checksum of kind %u with %u bytes, and it keeps "
                    "the last %u; asked for were %u, %u, %u and %u: ask for the same, or for 0 (as it is)",
@@ -244,13 +251,16 @@ static int shape_channel(struct broker *broker, struct channel *channel, const s
   return status;
 }
 
-int channel_agree_shape(struct broker *broker, struct channel *channel, const Slotcast__OpenPublisher *request,
+int channel_agree_shape(const struct client *client, struct channel *channel, const Slotcast__OpenPublisher *request,
                         uint32_t max_loans, uint64_t promised, bool *ret_is_first) {
+  struct broker *broker = client->broker;
   struct slc__geometry geometry = channel->geometry;
   bool is_first = !channel->is_shaped;
   int status = channel_check_type(channel, request->type);
   if (status == SLC_OK)
-    status = is_first ? first_geometry(channel, request, max_loans, &geometry) : check_against_shape(channel, request);
+    status =
+        is_first ? first_shape(broker, channel, request, max_loans, &geometry) : check_against_shape(channel, request);
+  if (status == SLC_OK) status = memory_check_user(channel, &geometry, client->process->peer.uid);
   if (status == SLC_OK) status = channel_check_terms(channel, request);
   /* What an unshaped channel would keep is not in its budget yet. */
   if (status == SLC_OK)
@@ -279,16 +289,16 @@ static int begin_virtual(struct broker *broker, struct channel *channel, struct 
   return status;
 }
 
-static int publisher_agree(struct broker *broker, struct channel *channel, struct virtual *virtual,
+static int publisher_agree(const struct client *client, struct channel *channel, struct virtual *virtual,
                            const Slotcast__OpenPublisher *request, uint32_t max_loans, bool *ret_is_first) {
   int status = channel_check_loans(channel, max_loans);
   if (status == SLC_OK) status = virtual_check_request(channel, virtual != NULL);
   if (status == SLC_OK && virtual != NULL) status = virtual_check_type(channel, virtual, request->type);
   if (status == SLC_OK)
-    status = channel_agree_shape(broker, channel, request, max_loans, (uint64_t)max_loans + PUBLISHER_BATCH_MIN,
+    status = channel_agree_shape(client, channel, request, max_loans, (uint64_t)max_loans + PUBLISHER_BATCH_MIN,
                                  ret_is_first);
   if (status != SLC_OK || virtual == NULL) return status;
-  status = begin_virtual(broker, channel, virtual, request->virtual_id, *ret_is_first);
+  status = begin_virtual(client->broker, channel, virtual, request->virtual_id, *ret_is_first);
   if (status != SLC_OK && *ret_is_first) channel_take_back(channel);
   return status;
 }
@@ -325,7 +335,7 @@ static int publisher_admit(struct client *client, struct channel *channel, struc
                            const Slotcast__OpenPublisher *request, struct user **ret_user) {
   uint32_t max_loans = request->max_loans != 0 ? request->max_loans : 1;
   bool is_first;
-  int status = publisher_agree(client->broker, channel, virtual, request, max_loans, &is_first);
+  int status = publisher_agree(client, channel, virtual, request, max_loans, &is_first);
   if (status != SLC_OK) {
     virtual_release(channel, virtual);
     return status;
@@ -396,7 +406,7 @@ static int check_metadata(const struct channel *channel, uint32_t metadata_size)
                    channel->name, channel->geometry.metadata_size, metadata_size);
 }
 
-static int check_subscription(const struct channel *channel, const struct virtual *virtual,
+static int check_subscription(const struct client *client, const struct channel *channel, const struct virtual *virtual,
                               const Slotcast__OpenSubscriber *request, uint32_t holds) {
   int status = channel_check_type(channel, request->type);
   if (status == SLC_OK) status = virtual_check_type(channel, virtual, request->type);
@@ -409,13 +419,14 @@ static int check_subscription(const struct channel *channel, const struct virtua
   if (request->reliable && channel->geometry.reliable == 0)
     return slc__fail(SLC_INCOMPATIBLE, "the publishers of %s are not reliable: subscribe without, or publish reliably",
                      channel->name);
-  return channel_check_budget(channel, channel->geometry.slots, holds);
+  status = memory_check_user(channel, &channel->geometry, client->process->peer.uid);
+  return status == SLC_OK ? channel_check_budget(channel, channel->geometry.slots, holds) : status;
 }
 
 static int subscriber_admit(struct client *client, struct channel *channel, struct virtual *virtual,
                             const Slotcast__OpenSubscriber *request, struct user **ret_user) {
   uint32_t holds = request->max_holds != 0 ? request->max_holds : DEFAULT_HOLDS;
-  int status = check_subscription(channel, virtual, request, holds);
+  int status = check_subscription(client, channel, virtual, request, holds);
   if (status == SLC_OK) status = channel_check_subscriber(channel, holds);
   struct user *user;
   if (status == SLC_OK) status = user_make(client, channel, &user);

@@ -14,7 +14,7 @@ struct test_broker {
   pid_t pid; /* 0: not running */
   char directory[64];
   char socket[96];
-  char session[64]; /* of its names in /dev/shm; empty: it has none there */
+  char session[64]; /* of its names in /dev/shm; empty: it had none there when that was looked at */
   bool was_killed;
   struct test_leaks leaks;
 };

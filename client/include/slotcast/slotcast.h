@@ -92,6 +92,16 @@ enum slc_checksum {
   SLC_CHECKSUM_OWN = 2     /* by a callback of publishers and subscribers, of the size that they agree on */
 };
 
+/* Where the memory of a channel lies. */
+enum slc_backend {
+  SLC_BACKEND_MEMFD = 1, /* sealed memfds, for any processes */
+  SLC_BACKEND_SHM = 2    /* files in /dev/shm, for processes of the broker's own user; SLC_DENIED for others */
+};
+/* The pages of a channel's payloads, or the size in bytes of huge pages that the machine has (2 or 1,024 MiB on most).
+ */
+#define SLC_PAGES_SMALL UINT64_C(1)
+#define SLC_PAGES_TRANSPARENT UINT64_C(2) /* huge ones where the kernel can, small ones else */
+
 /* Computes the checksum of a message's payload and metadata (NULL and 0: the channel has none) into `checksum`
  * (checksum_size bytes, zero before).  Called in the thread that publishes or takes; must give the same for the same
  * bytes in every process, read no more than it is given, and use no handle. */
@@ -139,11 +149,18 @@ typedef struct slc_publisher_options {
   slc_before_send_fn before_send;
   slc_growth_fn on_growth;
   void *callback_ctx; /* passed to the callbacks */
+  /* The channel's memory: the first publisher decides, others ask for the same or for 0 (as it is). */
+  int backend;    /* enum slc_backend; 0: as the channel is, or as the broker has it */
+  uint64_t pages; /* SLC_PAGES_SMALL, SLC_PAGES_TRANSPARENT, or the size of huge pages, which must be free, and whose
+                     channel is for processes of the broker's own user; 0: as the channel is, or small */
+  /* This publisher alone. */
+  int prefault;    /* non-zero: all that it maps is there before it is used, so that no first touch costs a fault */
+  int lock_memory; /* non-zero: and stays, locked (RLIMIT_MEMLOCK) */
 } slc_publisher_options;
 #define SLC_PUBLISHER_OPTIONS_INIT                                                                                     \
   {                                                                                                                    \
     sizeof(slc_publisher_options), 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, NULL, NULL, \
-        NULL, NULL                                                                                                     \
+        NULL, NULL, 0, 0, 0, 0                                                                                         \
   }
 
 /* Opens a publisher, creating the channel when it is new.  SLC_NAME_INVALID, SLC_INCOMPATIBLE, SLC_NO_BUDGET,
@@ -265,9 +282,11 @@ typedef struct slc_subscriber_options {
   slc_checksum_fn compute_checksum; /* for channels with SLC_CHECKSUM_OWN; NULL: theirs are not checked */
   slc_drop_fn on_drop;
   void *callback_ctx; /* passed to the callbacks */
+  int prefault;       /* non-zero: all that it maps is there before it is used, so that no first touch costs a fault */
+  int lock_memory;    /* non-zero: and stays, locked (RLIMIT_MEMLOCK) */
 } slc_subscriber_options;
 #define SLC_SUBSCRIBER_OPTIONS_INIT                                                                                    \
-  { sizeof(slc_subscriber_options), 0, 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL }
+  { sizeof(slc_subscriber_options), 0, 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0 }
 
 /* Opens a subscriber.  It may come before any publisher: then nothing can be taken until one comes, and the caller need
  * do nothing about it.  Statuses as slc_publisher_open.  The subscriber is the caller's.  Any thread. */
@@ -390,9 +409,13 @@ typedef struct slc_channel_options {
   uint32_t max_loans;     /* of all publishers together; 0: as it is, or what the slots allow */
   uint32_t max_holds;     /* of all subscribers together; 0: as it is, or what the slots allow */
   uint32_t max_virtual;   /* 1..65534: a multiplexer with so many virtual channels; 0: as it is, or a plain channel */
+  int backend;            /* enum slc_backend; 0: as it is, or as the broker has it */
+  uint64_t pages;         /* as a publisher's options have it */
+  int prefault;           /* non-zero: the broker allocates the channel's memory when it makes it, and does nothing else
+                             meanwhile; that of one that is there only when it grows */
 } slc_channel_options;
 #define SLC_CHANNEL_OPTIONS_INIT                                                                                       \
-  { sizeof(slc_channel_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0 }
+  { sizeof(slc_channel_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, 0 }
 
 /* Creates a channel that stays, with its messages, also while it has no users, until slc_channel_remove or the end of
  * the broker; or makes one stay that exists with just this shape.  SLC_NAME_INVALID, SLC_INCOMPATIBLE (it exists with
@@ -508,6 +531,8 @@ typedef struct slc_channel_info {
   uint32_t generations;   /* that there are now */
   uint32_t max_virtual;   /* of a multiplexer; 0: a plain channel */
   uint32_t virtual_count; /* virtual channels that it has */
+  int backend;            /* enum slc_backend; 0: not known before the first publisher comes */
+  uint64_t pages;         /* SLC_PAGES_SMALL, SLC_PAGES_TRANSPARENT, or the size of its huge pages */
   /* the following only from slc_channel_inspect */
   uint64_t bytes; /* published and, by all subscribers together, lost: by those who have left, too */
   uint64_t drops;

@@ -51,6 +51,10 @@ expect 2 'create takes one channel' slotcast create
 expect 2 '--slots takes' slotcast create a --slots 3
 expect 2 '--slot-size takes' slotcast create a --slot-size 2000G
 expect 2 '--checksum is' slotcast create a --checksum sha1
+expect 2 '--backend is' slotcast create a --backend paper
+expect 2 '--backend is' slotcast pub a --backend paper
+expect 2 '--pages is' slotcast create a --pages large
+expect 2 '--pages is' slotcast pub a --pages 3K
 expect 2 'rm takes one channel' slotcast rm a b
 expect 2 'events takes no argument' slotcast events a
 expect 2 'bench needs a measurement' slotcast bench
@@ -150,6 +154,12 @@ expect 0 'stays without users, fixed size, keeps the last 3, subscribers up to 2
   slotcast create c --fixed-size --keep-last 3 --max-subscribers 2 --max-loans 4 --max-holds 5; slotcast info c --interval 0'
 expect 0 '"checksum": "crc32c"' run bash -c 'slotcast create c --checksum crc32c && slotcast create d --checksum 8 --metadata 16 &&
   slotcast info d --interval 0 --json | grep -q "\"checksum_size\": 8" && slotcast info c --interval 0 --json'
+expect 0 '"backend": "shm"' run bash -c 'slotcast create c --backend shm --pages small --prefault; slotcast ls --json'
+expect 0 '^memory +memfd, small pages' run bash -c 'echo x | slotcast pub c --backend memfd --prefault --lock-memory --linger 60000 --lines --quiet &&
+  slotcast info c --interval 0'
+expect 0 '^x$' run bash -c 'slotcast create c --backend shm; echo x | slotcast pub c --lines --quiet && slotcast sub c --from oldest --prefault --lock-memory --count 1 --quiet'
+expect 1 'kept in shm, asked for was memfd' run bash -c 'slotcast create c --backend shm; echo x | slotcast pub c --backend memfd --lines'
+expect 1 'has no huge pages of 8 GiB' run slotcast create c --backend memfd --pages 8G
 expect 1 'all publishers have to agree' run bash -c 'slotcast create c --fixed-size; slotcast pub c --frame 10 --quiet'
 expect 0 '' run bash -c 'slotcast create c --fixed-size; slotcast pub c --fixed-size --frame 10 --quiet'
 expect 0 '^later$' run bash -c 'echo later | slotcast pub c --lines --linger 3600000 --quiet

@@ -125,7 +125,7 @@ static void check_inode(int fd) {
 static void hand_out_and_check(enum slc__object_kind kind, enum slc__access access, work_fn work) {
   struct other other = other_start(work);
   int fd = -1, read_only = -1;
-  assert_int_equal(slc__object_create(SLC__BACKEND_MEMFD, kind, SIZE, session, false, &fd), 0);
+  assert_int_equal(slc__object_create(slc__memory_plain(SLC__BACKEND_MEMFD), kind, SIZE, session, &fd), 0);
   assert_int_equal(slc__object_reopen_read_only(fd, &read_only), 0);
   uint8_t *base = fill(fd);
   other_hand(&other, access == SLC__READ_WRITE ? fd : read_only,
@@ -179,7 +179,8 @@ static void test_rights_holes_read_as_zeros(void **state) {
   (void)state;
   struct other other = other_start(punch_everything);
   int fd = -1;
-  assert_int_equal(slc__object_create(SLC__BACKEND_MEMFD, SLC__OBJECT_BUFFERS, SIZE, session, false, &fd), 0);
+  assert_int_equal(slc__object_create(slc__memory_plain(SLC__BACKEND_MEMFD), SLC__OBJECT_BUFFERS, SIZE, session, &fd),
+                   0);
   uint8_t *base = fill(fd);
   other_hand(&other, fd, (struct handed){.kind = SLC__OBJECT_BUFFERS, .access = SLC__READ_WRITE});
   assert_int_equal(other_finish(&other), 0);

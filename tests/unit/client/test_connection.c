@@ -44,6 +44,7 @@ static void peer_send(int fd, const Slotcast__Message *message, const int *fds, 
 static void hello_reply(Slotcast__HelloReply *body) {
   static uint8_t session[16] = "0123456789abcde";
   slotcast__hello_reply__init(body);
+  body->backend = SLC_BACKEND_MEMFD;
   body->major = SLC__PROTOCOL_MAJOR;
   body->session.data = session;
   body->session.len = sizeof session;
@@ -204,6 +205,7 @@ static bool script_no_objects(const Slotcast__Message *request, Slotcast__Messag
   geometry.log_size = 4096;
   geometry.max_publishers = 64;
   geometry.slot_size = 1024;
+  geometry.backend = SLC_BACKEND_MEMFD;
   slotcast__membership__init(&membership);
   slotcast__publisher_opened__init(&publisher_opened);
   publisher_opened.user = 1;
@@ -220,6 +222,26 @@ static bool script_impossible_shape(const Slotcast__Message *request, Slotcast__
                                     size_t *fd_count) {
   bool on = script_no_objects(request, answer, fds, fd_count);
   geometry.log_size = 4097;
+  return on;
+}
+
+static bool script_unknown_backend(const Slotcast__Message *request, Slotcast__Message *answer, int *fds,
+                                   size_t *fd_count) {
+  bool on = script_no_objects(request, answer, fds, fd_count);
+  geometry.backend = SLC_BACKEND_SHM + 1;
+  return on;
+}
+
+static bool script_no_backend(const Slotcast__Message *request, Slotcast__Message *answer, int *fds, size_t *fd_count) {
+  bool on = script_no_objects(request, answer, fds, fd_count);
+  geometry.backend = 0;
+  return on;
+}
+
+static bool script_impossible_pages(const Slotcast__Message *request, Slotcast__Message *answer, int *fds,
+                                    size_t *fd_count) {
+  bool on = script_no_objects(request, answer, fds, fd_count);
+  geometry.pages = 3 << 20;
   return on;
 }
 
@@ -258,6 +280,9 @@ static void test_publisher_failures(void **state) {
   publisher_fails(script_no_objects, SLC_PROTOCOL);
   publisher_fails(script_impossible_shape, SLC_PROTOCOL);
   publisher_fails(script_impossible_id, SLC_PROTOCOL);
+  publisher_fails(script_unknown_backend, SLC_VERSION);
+  publisher_fails(script_no_backend, SLC_VERSION);
+  publisher_fails(script_impossible_pages, SLC_PROTOCOL);
   publisher_fails(script_hang_up_after_hello, SLC_BROKER_GONE);
   publisher_fails(script_refuse_after_hello, SLC_LIMIT);
 }

@@ -35,7 +35,7 @@ struct page {
   struct slc__fds fds;
 };
 
-static struct slc__origin origin = {.backend = SLC__BACKEND_MEMFD, .session = "0123456789abcde"};
+static struct slc__origin origin = {.session = "0123456789abcde"};
 
 static void page_begin(struct page *page, uint64_t epoch, bool more) {
   memset(page, 0, sizeof *page);
@@ -74,12 +74,13 @@ static void page_table(struct page *page, uint32_t id, bool fresh) {
   if (!fresh) return;
   int table, bell, read_only;
   uint64_t size = slc__layout_table_size(LINES);
-  assert_int_equal(slc__object_create(SLC__BACKEND_MEMFD, SLC__OBJECT_TABLE, size, origin.session, false, &table), 0);
+  assert_int_equal(
+      slc__object_create(slc__memory_plain(SLC__BACKEND_MEMFD), SLC__OBJECT_TABLE, size, origin.session, &table), 0);
   assert_int_equal(slc__object_reopen_read_only(table, &read_only), 0);
   close(table);
-  assert_int_equal(
-      slc__object_create(SLC__BACKEND_MEMFD, SLC__OBJECT_BELL, slc__layout_bell_size(), origin.session, false, &bell),
-      0);
+  assert_int_equal(slc__object_create(slc__memory_plain(SLC__BACKEND_MEMFD), SLC__OBJECT_BELL, slc__layout_bell_size(),
+                                      origin.session, &bell),
+                   0);
   page_descriptor(page, read_only, SLOTCAST__DESCRIPTOR_KIND__TABLE, size, false);
   page_descriptor(page, bell, SLOTCAST__DESCRIPTOR_KIND__BELL, slc__layout_bell_size(), true);
 }
@@ -114,7 +115,8 @@ static void page_process(struct page *page, uint32_t id, uint32_t table, uint32_
 }
 
 static int page_give(struct page *page, struct slc__members *members) {
-  struct slc__received received = {.message = &page->message, .fds = &page->fds, .origin = &origin};
+  struct slc__received received = {
+      .message = &page->message, .fds = &page->fds, .origin = &origin, .memory = slc__memory_plain(SLC__BACKEND_MEMFD)};
   int status = slc__members_page(members, &page->body, &received);
   slc__fds_deinit(&page->fds);
   return status;

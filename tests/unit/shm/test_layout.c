@@ -143,7 +143,12 @@ static void test_layout_check_refuses_each_field(void **state) {
   REFUSED_WITH(checksum, 3);
   REFUSED_WITH(checksum_size, 4); /* of no checksum */
   REFUSED_WITH(virtual_max, SLC__VIRTUAL_MAX + 1);
-  REFUSED_WITH(reserved, 1);
+  REFUSED_WITH(backend, 3);
+  REFUSED_WITH(pages, 3);
+  REFUSED_WITH(pages, SLC__PAGES_HUGE_MIN - 1);
+  REFUSED_WITH(pages, SLC__PAGES_HUGE_MAX + 1);
+  REFUSED_WITH(reserved[0], 1);
+  REFUSED_WITH(reserved[1], 1);
 #undef REFUSED_WITH
   struct slc__geometry few = shape(4, 1, 1);
   few.log_size = SLC__LOG_MIN / 2;

@@ -46,7 +46,7 @@ static void check(int status, int expected, int line) {
 
 static int make(enum slc__backend backend) {
   int fd = -1;
-  check_status(slc__object_create(backend, SLC__OBJECT_CONTROL, SIZE, session, false, &fd), SLC_OK);
+  check_status(slc__object_create(slc__memory_plain(backend), SLC__OBJECT_CONTROL, SIZE, session, &fd), SLC_OK);
   return fd;
 }
 
@@ -130,7 +130,7 @@ static void test_object_memfd_is_sealed_private_and_ready(void **state) {
   for (int kind = SLC__OBJECT_CONTROL; kind <= SLC__OBJECT_BELL; kind++) {
     int fd = -1;
     uint64_t size = (uint64_t)kind * SLC__PAGE;
-    check_status(slc__object_create(SLC__BACKEND_MEMFD, kind, size, session, false, &fd), SLC_OK);
+    check_status(slc__object_create(slc__memory_plain(SLC__BACKEND_MEMFD), kind, size, session, &fd), SLC_OK);
     check_file(fd, size);
     check_fresh(fd, size, kind);
     assert_int_equal(fcntl(fd, F_GET_SEALS) & ALL_SEALS, ALL_SEALS);
@@ -168,8 +168,11 @@ static void test_object_memory_is_allocated_when_asked(void **state) {
   (void)state;
   const uint64_t size = 64 * SLC__PAGE;
   int lazy = -1, eager = -1;
-  check_status(slc__object_create(SLC__BACKEND_MEMFD, SLC__OBJECT_BUFFERS, size, session, false, &lazy), SLC_OK);
-  check_status(slc__object_create(SLC__BACKEND_MEMFD, SLC__OBJECT_BUFFERS, size, session, true, &eager), SLC_OK);
+  check_status(slc__object_create(slc__memory_plain(SLC__BACKEND_MEMFD), SLC__OBJECT_BUFFERS, size, session, &lazy),
+               SLC_OK);
+  check_status(slc__object_create((struct slc__memory){.backend = SLC__BACKEND_MEMFD, .prefault = true},
+                                  SLC__OBJECT_BUFFERS, size, session, &eager),
+               SLC_OK);
   assert_true(allocated(lazy) < size);
   assert_true(allocated(eager) >= size);
   close(lazy);
@@ -243,7 +246,8 @@ static void make_without_descriptors(void) {
   static const enum slc__backend backends[] = {SLC__BACKEND_MEMFD, SLC__BACKEND_SHM};
   for (int i = 0; i < 2; i++) {
     int fd = UNTOUCHED;
-    check_status(slc__object_create(backends[i], SLC__OBJECT_BELL, SIZE, session, false, &fd), SLC_NO_DESCRIPTORS);
+    check_status(slc__object_create(slc__memory_plain(backends[i]), SLC__OBJECT_BELL, SIZE, session, &fd),
+                 SLC_NO_DESCRIPTORS);
     assert_int_equal(errno, EMFILE);
     assert_int_equal(fd, UNTOUCHED);
   }
@@ -261,9 +265,11 @@ static void test_object_create_without_descriptors(void **state) {
 static void test_object_create_of_an_impossible_size(void **state) {
   (void)state;
   int fd = UNTOUCHED;
-  check_status(slc__object_create(SLC__BACKEND_MEMFD, SLC__OBJECT_BELL, UINT64_MAX, session, false, &fd), SLC_SYSTEM);
+  check_status(slc__object_create(slc__memory_plain(SLC__BACKEND_MEMFD), SLC__OBJECT_BELL, UINT64_MAX, session, &fd),
+               SLC_SYSTEM);
   assert_int_equal(errno, EINVAL);
-  check_status(slc__object_create(SLC__BACKEND_SHM, SLC__OBJECT_BELL, UINT64_MAX, session, false, &fd), SLC_SYSTEM);
+  check_status(slc__object_create(slc__memory_plain(SLC__BACKEND_SHM), SLC__OBJECT_BELL, UINT64_MAX, session, &fd),
+               SLC_SYSTEM);
   assert_int_equal(errno, EINVAL);
   assert_int_equal(fd, UNTOUCHED);
   assert_int_equal(names_of(session), 0);
@@ -279,7 +285,8 @@ static void test_object_create_in_a_full_file_system(void **state) {
   }
   int fd = UNTOUCHED;
   uint64_t size = (uint64_t)shm.f_blocks * shm.f_frsize + SLC__PAGE;
-  check_status(slc__object_create(SLC__BACKEND_SHM, SLC__OBJECT_BELL, size, session, false, &fd), SLC_NO_MEMORY);
+  check_status(slc__object_create(slc__memory_plain(SLC__BACKEND_SHM), SLC__OBJECT_BELL, size, session, &fd),
+               SLC_NO_MEMORY);
   assert_int_equal(errno, ENOSPC);
   assert_int_equal(fd, UNTOUCHED);
   assert_int_equal(names_of(session), 0);
@@ -327,8 +334,11 @@ static void check_mapping_shares(enum slc__backend backend) {
   int fd = make(backend), read_only = -1;
   check_status(slc__object_reopen_read_only(fd, &read_only), SLC_OK);
   struct slc__mapping writer = {0}, reader = {0};
-  check_status(slc__object_map(fd, backend, SLC__OBJECT_CONTROL, SIZE, SLC__READ_WRITE, session, &writer), SLC_OK);
-  check_status(slc__object_map(read_only, backend, SLC__OBJECT_CONTROL, SIZE, SLC__READ_ONLY, session, &reader),
+  check_status(
+      slc__object_map(fd, slc__memory_plain(backend), SLC__OBJECT_CONTROL, SIZE, SLC__READ_WRITE, session, &writer),
+      SLC_OK);
+  check_status(slc__object_map(read_only, slc__memory_plain(backend), SLC__OBJECT_CONTROL, SIZE, SLC__READ_ONLY,
+                               session, &reader),
                SLC_OK);
   assert_int_equal(writer.size, SIZE);
   assert_int_equal(reader.size, SIZE);
@@ -374,11 +384,12 @@ static void test_object_map_writable_is_not_inherited(void **state) {
   int fd = make(SLC__BACKEND_MEMFD), read_only = -1;
   check_status(slc__object_reopen_read_only(fd, &read_only), SLC_OK);
   struct slc__mapping writer = {0}, reader = {0};
-  check_status(slc__object_map(fd, SLC__BACKEND_MEMFD, SLC__OBJECT_CONTROL, SIZE, SLC__READ_WRITE, session, &writer),
+  check_status(slc__object_map(fd, slc__memory_plain(SLC__BACKEND_MEMFD), SLC__OBJECT_CONTROL, SIZE, SLC__READ_WRITE,
+                               session, &writer),
                SLC_OK);
-  check_status(
-      slc__object_map(read_only, SLC__BACKEND_MEMFD, SLC__OBJECT_CONTROL, SIZE, SLC__READ_ONLY, session, &reader),
-      SLC_OK);
+  check_status(slc__object_map(read_only, slc__memory_plain(SLC__BACKEND_MEMFD), SLC__OBJECT_CONTROL, SIZE,
+                               SLC__READ_ONLY, session, &reader),
+               SLC_OK);
   assert_true(is_mapped(writer.base));
   pid_t child = fork();
   if (child == 0) _exit(!is_mapped(writer.base) && is_mapped(reader.base) ? 0 : 1);
@@ -408,8 +419,9 @@ static struct offer offer_of(int fd, enum slc__access access) {
 static void refused_at(struct offer offer, int expected, const char *words, int line) {
   struct slc__mapping mapping = {.base = &mapping, .size = 1};
   slc__error_clear();
-  check(slc__object_map(offer.fd, offer.backend, offer.kind, offer.size, offer.access, session, &mapping), expected,
-        line);
+  check(slc__object_map(offer.fd, slc__memory_plain(offer.backend), offer.kind, offer.size, offer.access, session,
+                        &mapping),
+        expected, line);
   if (strstr(slc__error_detail(), words) == NULL) {
     print_error("line %d: \"%s\" does not say \"%s\"\n", line, slc__error_detail(), words);
     fail();
@@ -450,7 +462,8 @@ static void test_object_map_takes_a_right_forgery(void **state) {
   header.minor = UINT16_MAX; /* a later minor version is compatible */
   int fd = forge(&header, SIZE, ALL_SEALS);
   struct slc__mapping mapping = {0};
-  check_status(slc__object_map(fd, SLC__BACKEND_MEMFD, SLC__OBJECT_CONTROL, SIZE, SLC__READ_WRITE, session, &mapping),
+  check_status(slc__object_map(fd, slc__memory_plain(SLC__BACKEND_MEMFD), SLC__OBJECT_CONTROL, SIZE, SLC__READ_WRITE,
+                               session, &mapping),
                SLC_OK);
   slc__mapping_deinit(&mapping);
   close(fd);
@@ -471,9 +484,9 @@ static void test_object_map_of_what_is_sealed_against_writing(void **state) {
   struct slc__header header = right_header();
   int fd = forge(&header, SIZE, ALL_SEALS | F_SEAL_WRITE), read_only = reopen(fd, O_RDONLY);
   struct slc__mapping mapping = {0};
-  check_status(
-      slc__object_map(read_only, SLC__BACKEND_MEMFD, SLC__OBJECT_CONTROL, SIZE, SLC__READ_ONLY, session, &mapping),
-      SLC_OK);
+  check_status(slc__object_map(read_only, slc__memory_plain(SLC__BACKEND_MEMFD), SLC__OBJECT_CONTROL, SIZE,
+                               SLC__READ_ONLY, session, &mapping),
+               SLC_OK);
   slc__mapping_deinit(&mapping);
   close(read_only);
   refused(offer_of(fd, SLC__READ_WRITE), SLC_DENIED, "cannot map");
@@ -576,7 +589,8 @@ static void test_object_map_refuses_the_wrong_one_of_ours(void **state) {
     refused(offer, SLC_PROTOCOL, "another kind");
   }
   int fd = -1;
-  check_status(slc__object_create(SLC__BACKEND_MEMFD, SLC__OBJECT_CONTROL, SIZE, other_session, false, &fd), SLC_OK);
+  check_status(slc__object_create(slc__memory_plain(SLC__BACKEND_MEMFD), SLC__OBJECT_CONTROL, SIZE, other_session, &fd),
+               SLC_OK);
   refused(offer_of(fd, SLC__READ_WRITE), SLC_PROTOCOL, "another broker's");
 }
 
@@ -654,7 +668,8 @@ static pid_t start_session(const uint8_t of[16]) {
     int lock = -1, fd[2];
     if (slc__object_session_lock(of, &lock) != SLC_OK) _exit(1);
     for (int i = 0; i < 2; i++)
-      if (slc__object_create(SLC__BACKEND_SHM, SLC__OBJECT_BELL, SIZE, of, false, &fd[i]) != SLC_OK) _exit(1);
+      if (slc__object_create(slc__memory_plain(SLC__BACKEND_SHM), SLC__OBJECT_BELL, SIZE, of, &fd[i]) != SLC_OK)
+        _exit(1);
     if (write(told[1], "", 1) != 1) _exit(1);
     close(told[1]);
     while (getppid() == parent) pause();
