@@ -51,6 +51,16 @@ bool parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret_nu
   return true;
 }
 
+bool parse_slow(const char *text, int *ret_policy) {
+  bool is_disconnect = strcmp(text, slow_name(SLC_SLOW_DISCONNECT)) == 0;
+  *ret_policy = is_disconnect ? SLC_SLOW_DISCONNECT : SLC_SLOW_TELL;
+  return is_disconnect || strcmp(text, slow_name(SLC_SLOW_TELL)) == 0;
+}
+
+const char *slow_name(int policy) {
+  return policy == SLC_SLOW_DISCONNECT ? "disconnect" : "tell";
+}
+
 int connect_broker(const char *socket, slc_client **ret_client) {
   slc_client_options options = SLC_CLIENT_OPTIONS_INIT;
   options.socket = socket;

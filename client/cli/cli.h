@@ -63,6 +63,10 @@ int take_memory_option(int option, const char *value, struct memory_options *ret
 const char *pages_text(uint64_t pages, char text[32]);
 const char *backend_text(int backend); /* "": none yet */
 
+/* "tell" or "disconnect" as enum slc_slow_policy, else false; and back. */
+bool parse_slow(const char *text, int *ret_policy);
+const char *slow_name(int policy);
+
 /* Connects, with the socket given or found as the library finds it. */
 int connect_broker(const char *socket, slc_client **ret_client);
 

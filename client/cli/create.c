@@ -23,6 +23,7 @@ static const char create_help[] =
     "  --pages KIND          small, transparent, or the size of huge ones (2M, 1G)\n"
     "  --prefault            its memory is allocated at once\n"
     "  --checksum KIND       crc32c, or the size in bytes of one that its users compute themselves, 1 to 64\n"
+    "  --slow POLICY         tell of slow subscribers (the default), or disconnect them, too\n"
     "  --max-virtual N       a multiplexer with up to so many virtual channels, 1 to 65534\n"
     "  --max-publishers N    at most so many publishers (default 64),\n"
     "  --max-subscribers N   subscribers,\n"
@@ -112,6 +113,9 @@ static int take_option(int option, const char *value, struct create_options *ret
     return EXIT_OK;
   case 'c':
     return take_checksum(value, &ret->shape);
+  case 'w':
+    if (parse_slow(value, &ret->shape.slow_policy)) return EXIT_OK;
+    return fail(EXIT_USAGE, "--slow is tell or disconnect, not '%s'", value);
   case 'S':
     ret->socket = value;
     return EXIT_OK;
@@ -130,6 +134,7 @@ static int parse_create(int argc, char **argv, struct create_options *ret) {
       {"reliable", no_argument, NULL, 'r'},
       {"type", required_argument, NULL, 't'},
       {"checksum", required_argument, NULL, 'c'},
+      {"slow", required_argument, NULL, 'w'},
       MEMORY_SHAPE_OPTIONS,
       MEMORY_PREFAULT_OPTION,
       {"socket", required_argument, NULL, 'S'},

@@ -98,7 +98,10 @@ static json_t *figures_to_json(const slc_event *event) {
                      (json_int_t)event->generation);
   case SLC_EVENT_SUBSCRIBER_OVERRUN:
     return json_pack("{s:I, s:I}", "lost", (json_int_t)event->lost, "lag", (json_int_t)event->lag);
+  case SLC_EVENT_SUBSCRIBER_DISCONNECTED:
+    return json_pack("{s:I}", "lag", (json_int_t)event->lag);
   case SLC_EVENT_SUBSCRIBER_HOLDS:
+  case SLC_EVENT_SUBSCRIBER_STALLS:
     return json_pack("{s:I, s:I, s:I}", "held_ns", (json_int_t)event->held_ns, "held_ordinal",
                      (json_int_t)event->held_ordinal, "lag", (json_int_t)event->lag);
   default:
@@ -132,6 +135,13 @@ static void print_figures(const slc_event *event) {
     break;
   case SLC_EVENT_SUBSCRIBER_OVERRUN:
     printf("  lost %llu, %llu behind", (unsigned long long)event->lost, (unsigned long long)event->lag);
+    break;
+  case SLC_EVENT_SUBSCRIBER_DISCONNECTED:
+    printf("  %llu behind", (unsigned long long)event->lag);
+    break;
+  case SLC_EVENT_SUBSCRIBER_STALLS:
+    printf("  waited for to take message %llu for %.1f s, %llu behind", (unsigned long long)event->held_ordinal,
+           (double)event->held_ns / 1e9, (unsigned long long)event->lag);
     break;
   case SLC_EVENT_SUBSCRIBER_HOLDS:
     printf("  message %llu for %.1f s, %llu behind", (unsigned long long)event->held_ordinal,

@@ -43,14 +43,14 @@ static double user_rate(const struct looks *looks, const slc_user_info *user) {
 /* ---- JSON ---- */
 
 static json_t *user_to_json(const struct looks *looks, const slc_user_info *user) {
-  return json_pack("{s:I, s:s, s:b, s:b, s:i, s:I, s:s, s:s, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "id",
+  return json_pack("{s:I, s:s, s:b, s:b, s:i, s:I, s:s, s:s, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "id",
                    (json_int_t)user->id, "role", user->is_publisher ? "publisher" : "subscriber", "reliable",
                    user->is_reliable, "connected", user->is_connected, "pid", (int)user->pid, "uid",
                    (json_int_t)user->uid, "program", user->program, "client", user->client_name, "messages",
                    (json_int_t)user->messages, "messages_per_second", user_rate(looks, user), "bytes",
                    (json_int_t)user->bytes, "drops", (json_int_t)user->drops, "lag", (json_int_t)user->lag,
                    "would_block", (json_int_t)user->would_block, "holds", (json_int_t)user->holds, "max",
-                   (json_int_t)user->max, "virtual_id", (json_int_t)user->virtual_id);
+                   (json_int_t)user->max, "virtual_id", (json_int_t)user->virtual_id, "too_slow", user->is_too_slow);
 }
 
 /* NULL: no memory for all of them. */
@@ -117,11 +117,11 @@ static void print_bar(const slc_channel_info *channel) {
 }
 
 static void print_user(const struct looks *looks, const slc_user_info *user) {
-  printf("  %-10s %7d %6u  %-16.16s %-16.16s %14llu %12.1f %10llu %8llu %4u/%-4u%s%s\n",
+  printf("  %-10s %7d %6u  %-16.16s %-16.16s %14llu %12.1f %10llu %8llu %4u/%-4u%s%s%s\n",
          user->is_publisher ? "publisher" : "subscriber", (int)user->pid, user->uid, user->program, user->client_name,
          (unsigned long long)user->messages, user_rate(looks, user), (unsigned long long)user->drops,
          (unsigned long long)user->lag, user->holds, user->max, user->is_reliable ? "  reliable" : "",
-         user->is_connected ? "" : "  disconnected");
+         user->is_too_slow ? "  too slow: takes nothing any more" : "", user->is_connected ? "" : "  disconnected");
 }
 
 static void print_virtuals(const slc_channel_info *channel) {
@@ -154,6 +154,10 @@ static void print_terms(const slc_channel_info *channel) {
   }
   if (channel->is_fixed_size) {
     printf("%sfixed size", separator);
+    separator = ", ";
+  }
+  if (channel->slow_policy == SLC_SLOW_DISCONNECT) {
+    printf("%sdisconnects slow subscribers", separator);
     separator = ", ";
   }
   print_term("keeps the last", channel->keep_last, &separator);

@@ -29,14 +29,14 @@ static const char *checksum_name(int checksum) {
 /* What is settled for all of its users; 0 where there is no limit. */
 static json_t *terms_to_json(const slc_channel_info *channel) {
   char pages[32];
-  return json_pack("{s:b, s:b, s:b, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:s, s:s}", "persistent",
+  return json_pack("{s:b, s:b, s:b, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:s}", "persistent",
                    channel->is_persistent, "lingering", channel->is_lingering, "fixed_size", channel->is_fixed_size,
                    "linger_ns", (json_int_t)channel->linger_ns, "keep_last", (json_int_t)channel->keep_last,
                    "metadata_size", (json_int_t)channel->metadata_size, "checksum", checksum_name(channel->checksum),
                    "checksum_size", (json_int_t)channel->checksum_size, "max_subscribers",
                    (json_int_t)channel->max_subscribers, "max_loans", (json_int_t)channel->max_loans, "max_holds",
-                   (json_int_t)channel->max_holds, "backend", backend_text(channel->backend), "pages",
-                   pages_text(channel->pages, pages));
+                   (json_int_t)channel->max_holds, "slow", slow_name(channel->slow_policy), "backend",
+                   backend_text(channel->backend), "pages", pages_text(channel->pages, pages));
 }
 
 json_t *channel_to_json(const slc_channel_info *channel) {

@@ -27,6 +27,7 @@ static const char help_text[] =
     "  --pages KIND           small, transparent, or the size of huge ones (2M, 1G), if this makes it\n"
     "  --prefault             every slot is there before the first message\n"
     "  --lock-memory          and stays in memory\n"
+    "  --slow POLICY          tell of slow subscribers (the default), or disconnect them, too, if this makes it\n"
     "  --frame BYTES          one message every so many bytes (K, M, G: powers of 1,024); default 64K\n"
     "  --lines                one message a line, with its newline, up to 64 KiB\n"
     "  --wait-subscribers N   begin when so many subscribe; one that shall miss nothing uses `sub --from oldest`\n"
@@ -38,6 +39,7 @@ struct pub_options {
   struct memory_options memory;
   const char *channel, *multiplexer, *file, *socket;
   bool reliable, fixed_size, checksum, lines, quiet;
+  int slow_policy;
   uint64_t linger_ms, slots, keep_last, frame, wait_subscribers;
 };
 
@@ -49,6 +51,7 @@ static int parse(int argc, char **argv, struct pub_options *ret) {
       {"checksum", no_argument, NULL, 'C'},
       {"linger", required_argument, NULL, 'L'},
       {"slots", required_argument, NULL, 's'},
+      {"slow", required_argument, NULL, 'p'},
       {"keep-last", required_argument, NULL, 'k'},
       {"frame", required_argument, NULL, 'f'},
       {"lines", no_argument, NULL, 'l'},
@@ -82,6 +85,10 @@ static int parse(int argc, char **argv, struct pub_options *ret) {
     case 'L':
       if (!parse_number(optarg, 1, LINGER_MAX_MS, &ret->linger_ms))
         return fail(EXIT_USAGE, "--linger takes milliseconds from 1 on, not '%s'", optarg);
+      break;
+    case 'p':
+      if (!parse_slow(optarg, &ret->slow_policy))
+        return fail(EXIT_USAGE, "--slow is tell or disconnect, not '%s'", optarg);
       break;
     case 'l':
       ret->lines = true;
@@ -244,6 +251,7 @@ int command_pub(int argc, char **argv) {
   shape.reliable = options.reliable;
   shape.checksum = options.checksum ? SLC_CHECKSUM_CRC32C : SLC_CHECKSUM_NONE;
   shape.fixed_size = options.fixed_size;
+  shape.slow_policy = options.slow_policy;
   shape.linger_ns = (int64_t)options.linger_ms * NS_PER_MS;
   shape.multiplexer = options.multiplexer;
   shape.backend = options.memory.backend;

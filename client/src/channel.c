@@ -22,6 +22,7 @@ static int request_create(slc_client *client, const char *channel, const slc_cha
   shape.backend = (uint32_t)options->backend;
   shape.pages = options->pages;
   shape.max_virtual = options->max_virtual;
+  shape.slow_policy = (uint32_t)options->slow_policy;
   Slotcast__CreateChannel body = SLOTCAST__CREATE_CHANNEL__INIT;
   body.shape = &shape;
   body.max_loans = options->max_loans;

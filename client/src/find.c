@@ -35,6 +35,7 @@ int slc_subscriber_take_many(slc_subscriber *subscriber, slc_message *ret_messag
 /* EMPTY here is no answer about what take would give, so the readiness descriptor stays as it is. */
 static int found(slc_subscriber *subscriber, int status, const struct slc__taken *taken, slc_message *ret_message) {
   if (status == 0) status = slc__subscriber_hold_found(subscriber, taken, ret_message);
+  if (status == SLC_DISCONNECTED) status = slc__subscriber_hold_nothing(subscriber, status);
   if (status == SLC_GONE || status == SLC_HOLD_LIMIT || status == SLC_CORRUPT)
     status = slc__fail(status, "%s", slc__status_text(status));
   return slc__subscriber_end(subscriber, status);

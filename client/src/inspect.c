@@ -51,6 +51,7 @@ static int channel_fill(slc_channel_info *channel, const Slotcast__ChannelSummar
       .max_loans = summary->max_loans,
       .max_holds = summary->max_holds,
       .linger_ns = (int64_t)summary->linger_ns,
+      .slow_policy = (int)summary->slow_policy,
   };
   if (summary->geometry != NULL) {
     channel->is_shaped = 1;
@@ -165,6 +166,7 @@ static int user_fill(slc_user_info *info, const Slotcast__User *user) {
       .holds = user->holds,
       .max = user->max,
       .virtual_id = user->virtual_id,
+      .is_too_slow = user->too_slow,
   };
   return info->program != NULL && info->client_name != NULL ? 0 : no_memory();
 }

@@ -209,6 +209,7 @@ static int request_open(slc_publisher *publisher, const char *channel, const slc
   body.checksum_size = options->checksum_size;
   body.max_subscribers = options->max_subscribers;
   body.linger_ns = (uint64_t)options->linger_ns;
+  body.slow_policy = (uint32_t)options->slow_policy;
   if (options->multiplexer != NULL) body.multiplexer = (char *)options->multiplexer;
   body.max_virtual = options->max_virtual;
   body.virtual_id = options->virtual_id;

@@ -477,8 +477,21 @@ void slc_subscriber_close(slc_subscriber *subscriber) {
 
 /* ---- the data path ---------------------------------------------------------------------------------------------- */
 
+/* Why the broker has closed it. */
+static int disconnected(const slc_subscriber *subscriber) {
+  static const char *const did[] = {
+      [SLC__CLOSED_OVERRUN] = "did not keep up and lost messages",
+      [SLC__CLOSED_HOLDS] = "did not release a message for too long",
+      [SLC__CLOSED_STALLS] = "kept publishers waiting for too long",
+  };
+  uint32_t why = slc__sub_closed(&subscriber->sub);
+  return slc__fail(SLC_DISCONNECTED, "this subscriber %s, and its channel disconnects those: close it, open a new one",
+                   why < sizeof did / sizeof did[0] && did[why] != NULL ? did[why] : "was too slow");
+}
+
 /* The statuses of a take that brought nothing; those of the broker have their sentence. */
 static int take_nothing(slc_subscriber *subscriber, int status) {
+  if (status == SLC_DISCONNECTED) return disconnected(subscriber);
   if (status == SLC_HOLD_LIMIT || status == SLC_CORRUPT) return slc__fail(status, "%s", slc__status_text(status));
   if (status == SLC_EMPTY && subscriber->bell_fd >= 0) doorbell_rearm(subscriber);
   return status;
@@ -703,6 +716,7 @@ int slc_subscriber_wait(slc_subscriber *subscriber, int64_t timeout_ns) {
     if (status != 0 && status != SLC_EMPTY) return status;
     bool is_attached = status == 0;
     status = is_attached ? end(subscriber, wait_attached(subscriber, deadline)) : wait_unattached(subscriber, deadline);
+    if (is_attached && slc__sub_closed(&subscriber->sub) != SLC__OPEN) return disconnected(subscriber);
     if (status != SLC_TIMED_OUT) return status;
     if (slc__clock_ns() >= deadline) return SLC_TIMED_OUT;
     if (is_attached && !atomic_load(&subscriber->client->gone)) slc__connection_visit(subscriber->client);

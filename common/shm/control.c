@@ -65,7 +65,13 @@ void slc__line_open(struct slc__table_page *table, uint32_t line, uint32_t max_h
   uint32_t lines = slc__layout_lines_for(max_holds);
   atomic_store_explicit(&slc__table_line(table, line)->received, 0, memory_order_relaxed);
   atomic_store_explicit(&slc__table_line(table, line)->dropped, 0, memory_order_relaxed);
+  atomic_store_explicit(&slc__table_line(table, line)->damaged, 0, memory_order_relaxed);
+  atomic_store_explicit(&slc__table_line(table, line)->closed, SLC__OPEN, memory_order_relaxed);
   for (uint32_t i = 0; i < lines; i++) line_reset(slc__table_line(table, line + i), i == 0 ? 0 : SLC__CURSOR_NONE);
+}
+
+void slc__line_shut(struct slc__table_page *table, uint32_t line, enum slc__closed why) {
+  atomic_store_explicit(&slc__table_line(table, line)->closed, why, memory_order_seq_cst);
 }
 
 void slc__line_close(struct slc__table_page *table, uint32_t line, uint32_t max_holds) {

@@ -33,6 +33,7 @@ static uint64_t skip_to_head(const struct slc__sub *sub, uint64_t n) {
 }
 
 int slc__sub_find(struct slc__sub *sub, uint64_t ordinal, bool or_later, struct slc__taken *ret) {
+  if (slc__sub_is_closed(sub)) return SLC_DISCONNECTED;
   if (sub->held == sub->max_holds) return SLC_HOLD_LIMIT;
   uint64_t n = or_later ? skip_to_head(sub, ordinal) : ordinal;
   for (uint64_t steps = slc__steps_max(&sub->control); steps > 0 && n <= SLC__ORDINAL_MAX; steps--, n++) {
@@ -61,6 +62,7 @@ static bool peek_time(const struct slc__sub *sub, uint64_t n, uint64_t word, uin
 }
 
 int slc__sub_find_time(struct slc__sub *sub, uint64_t timestamp, bool or_later, struct slc__taken *ret) {
+  if (slc__sub_is_closed(sub)) return SLC_DISCONNECTED;
   if (sub->held == sub->max_holds) return SLC_HOLD_LIMIT;
   bool is_past = false; /* a message of this time would have come already */
   uint64_t n = skip_to_head(sub, 0);
@@ -79,6 +81,7 @@ int slc__sub_find_time(struct slc__sub *sub, uint64_t timestamp, bool or_later, 
 }
 
 int slc__sub_take_weak(struct slc__sub *sub, uint64_t ordinal, uint32_t slot, struct slc__taken *ret) {
+  if (slc__sub_is_closed(sub)) return SLC_DISCONNECTED;
   if (sub->held == sub->max_holds) return SLC_HOLD_LIMIT;
   uint64_t word = slc__sub_log_word(sub, ordinal, memory_order_acquire);
   if (slc__presence(&sub->control, word, ordinal) != SLC__PRESENT || slc__log_slot(word) != slot) return SLC_GONE;

@@ -21,6 +21,13 @@ static inline uint64_t slc__hint(const _Atomic uint64_t *word) {
   return value <= SLC__ORDINAL_MAX ? value : 0;
 }
 
+/* The one word that the broker writes in its line, next to those that only it writes: always in its cache.  Relaxed: a
+ * take that misses it holds one message more, safely; what a reliable one may not miss is looked at again where a
+ * message is found gone. */
+static inline bool slc__sub_is_closed(const struct slc__sub *sub) {
+  return __builtin_expect(atomic_load_explicit(&sub->line->closed, memory_order_relaxed) != SLC__OPEN, 0);
+}
+
 /* Only while held < max_holds. */
 static inline uint32_t slc__hold_unused(const struct slc__sub *sub) {
   uint32_t hold = sub->free_hold;

@@ -266,8 +266,10 @@ static_assert(offsetof(struct slc__table_page, released) == 256, "table");
 /* One line per subscriber; one that may hold more than SLC__LINE_HOLDS messages has several lines in a row, of which
  * only the first has a cursor.  The first half is what publishers scan.
  *
- *   0        8          16 ............ 64      72        80
- *   | cursor | received | holds[12]     | armed | dropped | pad
+ *   0        8          16 ............ 64      72        80        88       92
+ *   | cursor | received | holds[12]     | armed | dropped | damaged | closed | pad
+ *
+ * All of it is the subscriber's to write, but for `closed`, which is the broker's.
  */
 #define SLC__LINE_HOLDS 12
 #define SLC__CURSOR_NONE UINT64_MAX /* gates nothing: no subscriber here, or a further line of one */
@@ -277,7 +279,16 @@ struct slc__hold_line {
   _Atomic uint32_t holds[SLC__LINE_HOLDS]; /* 1 + slot; 0: none */
   _Atomic uint64_t armed;                  /* the bell value for which this subscriber wants its doorbell rung */
   _Atomic uint64_t dropped;                /* ordinals lost */
-  uint8_t pad[48];
+  _Atomic uint64_t damaged;                /* of those, the ones that were there and could not be read */
+  _Atomic uint32_t closed;                 /* enum slc__closed; broker, once */
+  uint8_t pad[36];
+};
+/* Why a subscriber gets nothing any more: it was too slow for its channel. */
+enum slc__closed {
+  SLC__OPEN = 0,
+  SLC__CLOSED_OVERRUN = 1,
+  SLC__CLOSED_HOLDS = 2, /* did not release a message */
+  SLC__CLOSED_STALLS = 3 /* kept publishers waiting */
 };
 static_assert(sizeof(struct slc__hold_line) == SLC__LINE, "hold line");
 static_assert(offsetof(struct slc__hold_line, cursor) == 0, "hold line");
@@ -285,6 +296,8 @@ static_assert(offsetof(struct slc__hold_line, received) == 8, "hold line");
 static_assert(offsetof(struct slc__hold_line, holds) == 16, "hold line");
 static_assert(offsetof(struct slc__hold_line, armed) == 64, "hold line");
 static_assert(offsetof(struct slc__hold_line, dropped) == 72, "hold line");
+static_assert(offsetof(struct slc__hold_line, damaged) == 80, "hold line");
+static_assert(offsetof(struct slc__hold_line, closed) == 88, "hold line");
 
 /* A bell, one per hold table: written by publishers, so that no subscriber of another uid can reach the sleepers.
  *

@@ -165,7 +165,7 @@ bool slc__pub_has_readers(struct slc__pub *pub) {
   for (uint32_t t = 0; t < pub->membership->table_count; t++) {
     const struct slc__scan_table *table = &pub->membership->tables[t];
     for (uint32_t i = 0; i < table->line_count; i++) {
-      if (table->lines[i] == 0) continue;
+      if (table->lines[i] == 0 || (table->lines[i] & SLC__SCAN_CLOSED) != 0) continue;
       if (atomic_load_explicit(&slc__table_line(table->table, i)->cursor, memory_order_acquire) != SLC__CURSOR_NONE)
         return true;
     }
@@ -173,13 +173,13 @@ bool slc__pub_has_readers(struct slc__pub *pub) {
   return false;
 }
 
-/* Of the lines that have one of the bits of `mask`. */
+/* Of the lines that have one of the bits of `mask`, and whose subscriber still takes. */
 static uint64_t smallest_cursor(const struct slc__membership *membership, uint8_t mask) {
   uint64_t smallest = SLC__CURSOR_NONE;
   for (uint32_t t = 0; t < membership->table_count; t++) {
     const struct slc__scan_table *table = &membership->tables[t];
     for (uint32_t i = 0; i < table->line_count; i++) {
-      if ((table->lines[i] & mask) == 0) continue;
+      if ((table->lines[i] & mask) == 0 || (table->lines[i] & SLC__SCAN_CLOSED) != 0) continue;
       uint64_t cursor = atomic_load_explicit(&slc__table_line(table->table, i)->cursor, memory_order_acquire);
       if (cursor < smallest) smallest = cursor;
     }

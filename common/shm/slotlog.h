@@ -49,11 +49,12 @@ struct slc__prefix *slc__buffers_prefix(const struct slc__buffers *buffers, uint
 struct slc__scan_table {
   uint32_t id;
   uint32_t line_count;
-  uint8_t *lines; /* one byte per line: SLC__SCAN_RELIABLE | holds admitted; owned by whoever built the membership */
+  uint8_t *lines; /* one byte per line: SLC__SCAN_* | holds admitted; owned by whoever built the membership */
   struct slc__table_page *table; /* mapped read-only, at least line_count lines */
   struct slc__bell_page *bell;   /* mapped writable */
 };
 #define SLC__SCAN_RELIABLE 0x80u
+#define SLC__SCAN_CLOSED 0x40u /* takes nothing any more: its holds count, its cursor does not */
 #define SLC__SCAN_HOLDS 0x0fu
 
 struct slc__scan_doorbell {
@@ -228,8 +229,8 @@ void slc__sub_set_view(struct slc__sub *sub, struct slc__virtual_view *view);
 void slc__sub_start_at(struct slc__sub *sub, uint64_t ordinal);
 /* The same, to the latest `count` of what was there when it was made. */
 void slc__sub_start_last(struct slc__sub *sub, uint64_t count);
-/* 0; SLC_EMPTY (has looked at the log word); SLC_HOLD_LIMIT (the message stays unread); SLC_CORRUPT (this message
- * is skipped and counted as dropped); the statuses of payload_of (the message stays unread). */
+/* 0; SLC_DISCONNECTED; SLC_EMPTY (has looked at the log word); SLC_HOLD_LIMIT (the message stays unread); SLC_CORRUPT
+ * (this message is skipped and counted as dropped); the statuses of payload_of (the message stays unread). */
 int slc__sub_take(struct slc__sub *sub, struct slc__taken *ret);
 /* The latest message that is there and not yet taken, skipping those before it (not counted as dropped). */
 int slc__sub_take_newest(struct slc__sub *sub, struct slc__taken *ret);
@@ -241,6 +242,8 @@ int slc__sub_take_many(struct slc__sub *sub, struct slc__taken *ret, size_t max,
 void slc__sub_reject(struct slc__sub *sub, const struct slc__taken *taken);
 /* SLC_STALE when this hold is not in use. */
 int slc__sub_release(struct slc__sub *sub, uint32_t hold);
+/* enum slc__closed: other than SLC__OPEN when the broker has closed it; then whatever takes gives SLC_DISCONNECTED. */
+uint32_t slc__sub_closed(const struct slc__sub *sub);
 /* Tells publishers that wait that this subscriber's cursor or holds have changed: when it has joined or left. */
 void slc__sub_tell(struct slc__sub *sub);
 /* Whether something may be taken: looks at the log word.  Goes past what is there for other virtual channels. */
@@ -284,6 +287,9 @@ void slc__bell_format(struct slc__bell_page *bell);
 struct slc__hold_line *slc__table_line(struct slc__table_page *table, uint32_t line);
 /* A subscriber's lines before it is announced: cursor 0 in the first (it gates everything), no holds. */
 void slc__line_open(struct slc__table_page *table, uint32_t line, uint32_t max_holds);
+/* It is to take nothing any more.  What it holds stays its own.  Before the membership that says that it gates nothing:
+ * then no reliable subscriber misses a message and goes on. */
+void slc__line_shut(struct slc__table_page *table, uint32_t line, enum slc__closed why);
 /* After its death or goodbye: holds cleared, cursors gate nothing. */
 void slc__line_close(struct slc__table_page *table, uint32_t line, uint32_t max_holds);
 /* Everything that publisher `id` had goes back into use.  Idempotent, beside everybody's work; only after the process

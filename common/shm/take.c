@@ -166,7 +166,7 @@ static void count_dropped(struct slc__sub *sub, uint64_t first, uint64_t end) {
     return;
   }
   sub->dropped += end - first;
-  atomic_store_explicit(&sub->line->dropped, sub->dropped, memory_order_relaxed);
+  atomic_store_explicit(&sub->line->dropped, sub->dropped, memory_order_release);
   if (sub->gap_end != first) {
     tell_gap(sub);
     sub->gap_first = first;
@@ -174,8 +174,15 @@ static void count_dropped(struct slc__sub *sub, uint64_t first, uint64_t end) {
   sub->gap_end = end;
 }
 
+/* One that will count as dropped, and is no sign of slowness: before it does, so that others never see too few. */
+static void count_damaged(struct slc__sub *sub) {
+  uint64_t damaged = atomic_load_explicit(&sub->line->damaged, memory_order_relaxed);
+  atomic_store_explicit(&sub->line->damaged, damaged + 1, memory_order_release);
+}
+
 /* The message wanted next is there and can't be. */
 static int pass_corrupt(struct slc__sub *sub, uint64_t n) {
+  count_damaged(sub);
   if (sub->claim > n) sub->claim = n;
   count_dropped(sub, n, n + 1);
   set_next(sub, n + 1);
@@ -186,6 +193,7 @@ static int pass_corrupt(struct slc__sub *sub, uint64_t n) {
 
 /* The message wanted next was evicted after the hold had been stored, and its buffers have gone with it. */
 static int pass_gone(struct slc__sub *sub, uint64_t n) {
+  if (slc__sub_is_closed(sub)) return SLC_DISCONNECTED;
   count_dropped(sub, n, n + 1);
   set_next(sub, n + 1);
   slc__sub_tell(sub);
@@ -287,6 +295,7 @@ static bool pass_others(struct slc__sub *sub) {
     uint64_t word = slc__sub_log_word(sub, sub->next, memory_order_seq_cst);
     presence = slc__presence(&sub->control, word, sub->next);
     if (presence == SLC__GONE) {
+      if (slc__sub_is_closed(sub)) break;
       skip_gone(sub);
     } else if (presence == SLC__PRESENT && is_hidden_beginning(sub, word)) {
       slc__virtual_pass(sub, sub->next, word);
@@ -341,6 +350,7 @@ static int find_logged(struct slc__sub *sub, uint32_t hold, struct slc__taken *r
     case SLC__ABSENT:
       return SLC_EMPTY;
     case SLC__GONE:
+      if (slc__sub_is_closed(sub)) return SLC_DISCONNECTED; /* publishers wait for it no more */
       skip_gone(sub);
       break;
     case SLC__PRESENT:
@@ -367,6 +377,7 @@ static int no_hold_left(struct slc__sub *sub) {
 }
 
 int slc__sub_take(struct slc__sub *sub, struct slc__taken *ret) {
+  if (slc__sub_is_closed(sub)) return SLC_DISCONNECTED;
   if (__builtin_expect(sub->held == sub->max_holds, 0)) return no_hold_left(sub);
   uint32_t hold = slc__hold_unused(sub);
   uint32_t guess = sub->guess;
@@ -404,6 +415,7 @@ static size_t accept_candidates(struct slc__sub *sub, struct slc__taken *ret, si
   bool is_blocked = false;
   for (size_t i = 0; i < candidates; i++) {
     const struct slc__taken candidate = ret[i];
+    if (candidate.ordinal != sub->next && slc__sub_is_closed(sub)) is_blocked = true;
     if (is_blocked || slc__sub_log_word(sub, candidate.ordinal, memory_order_seq_cst) != candidate.size) {
       slc__hold_drop(sub, candidate.hold);
       continue;
@@ -424,6 +436,7 @@ static size_t accept_candidates(struct slc__sub *sub, struct slc__taken *ret, si
  * store of a single hold does.  Either our look sees the eviction, or the publisher's scan sees the hold. */
 int slc__sub_take_many(struct slc__sub *sub, struct slc__taken *ret, size_t max, size_t *ret_count) {
   uint32_t room = sub->max_holds - sub->held;
+  if (slc__sub_is_closed(sub)) return SLC_DISCONNECTED;
   if (room == 0) return no_hold_left(sub);
   size_t count = 0, candidates = name_candidates(sub, ret, max < room ? max : room);
   if (candidates > 0) {
@@ -442,6 +455,7 @@ int slc__sub_take_many(struct slc__sub *sub, struct slc__taken *ret, size_t max,
 /* ---- take the newest ---- */
 
 int slc__sub_take_newest(struct slc__sub *sub, struct slc__taken *ret) {
+  if (slc__sub_is_closed(sub)) return SLC_DISCONNECTED;
   if (sub->held == sub->max_holds) return no_hold_left(sub);
   uint32_t hold = slc__hold_unused(sub);
   uint64_t first = sub->next, tail = slc__hint(&sub->control.page->tail);
@@ -481,6 +495,7 @@ int slc__sub_release(struct slc__sub *sub, uint32_t hold) {
 void slc__sub_reject(struct slc__sub *sub, const struct slc__taken *taken) {
   uint64_t received = atomic_load_explicit(&sub->line->received, memory_order_relaxed);
   atomic_store_explicit(&sub->line->received, received - 1, memory_order_relaxed);
+  count_damaged(sub);
   if (sub->view != NULL) slc__virtual_reject(sub, taken->slot);
   slc__sub_release(sub, taken->hold);
   if (sub->claim > taken->ordinal) sub->claim = taken->ordinal;
@@ -490,7 +505,13 @@ void slc__sub_reject(struct slc__sub *sub, const struct slc__taken *taken) {
 
 /* ---- waiting ---- */
 
+uint32_t slc__sub_closed(const struct slc__sub *sub) {
+  return atomic_load_explicit(&sub->line->closed, memory_order_seq_cst);
+}
+
+/* Also when it has been closed: there is something to be told, and nobody is to sleep any more. */
 bool slc__sub_ready(struct slc__sub *sub) {
+  if (slc__sub_closed(sub) != SLC__OPEN) return true;
   if (__builtin_expect(slc__virtual_is_filtered(sub), 0)) return pass_others(sub);
   uint64_t n = sub->next, word = slc__sub_log_word(sub, n, memory_order_seq_cst);
   enum slc__presence presence = slc__presence(&sub->control, word, n);

@@ -295,7 +295,7 @@ static void count_dropped(struct slc__sub *sub, uint32_t id, struct slc__virtual
   if (sub->ignore_drops) return;
   count->dropped += lost;
   sub->dropped += lost;
-  atomic_store_explicit(&sub->line->dropped, sub->dropped, memory_order_relaxed);
+  atomic_store_explicit(&sub->line->dropped, sub->dropped, memory_order_release);
   if (sub->on_drop != NULL) sub->on_drop(sub->drop_ctx, id, first, lost);
 }
 

@@ -58,7 +58,7 @@ struct broker_options {
   mode_t socket_mode;
   gid_t socket_gid; /* -1: as it comes */
   enum slc__backend backend;
-  uint64_t slow_hold_ms; /* a message held so long is told on the channel of events; 0: none is */
+  uint64_t slow_hold_ms; /* who holds a message, or keeps publishers waiting, so long is slow; 0: nobody is */
   struct limits limits;
 };
 
@@ -153,6 +153,11 @@ struct channel {
   uint32_t max_subscribers;
   uint32_t max_loans, max_holds; /* of all its publishers, of all its subscribers together */
   uint64_t linger_ns;
+  uint32_t slow_policy; /* SlowPolicy; the first publisher, or whoever creates it */
+  struct {
+    uint64_t refused;       /* loans, by all publishers together */
+    bool is_waiting;        /* some publisher, for a slot */
+  } watch;                  /* watch.c: at the last look */
   uint32_t own_share;       /* slots promised to the broker's own publisher */
   bool is_told;             /* on the events channel: it has or had users */
   bool is_persistent;       /* stays without users until it is removed */
@@ -168,6 +173,12 @@ struct virtual {
   uint32_t users;
   uint32_t publishers, subscribers;
   uint64_t left; /* the number of its last user's leaving */
+};
+
+/* Something that has been so since then, at an ordinal (watch.c). */
+struct span {
+  uint64_t at, since;
+  bool is_told;
 };
 
 struct user {
@@ -199,10 +210,11 @@ struct user {
   struct lifeline *lifeline; /* NULL: not attached, or not reliable */
   bool owes_attachment;
   bool is_attached; /* it was told its place */
+  bool is_too_slow; /* takes nothing any more, and nobody waits for it; what it holds stays */
   struct {
     bool is_known; /* it was looked at before */
-    bool is_hold_told;
-    uint64_t lost, held_ordinal, held_since;
+    uint64_t lost;
+    struct span overrun, held, stalled;
   } watch; /* watch.c */
 };
 
@@ -216,6 +228,7 @@ struct broker {
   uv_timer_t sweeper;    /* of old generations */
   struct events *events; /* NULL: none are told */
   uv_timer_t watch;      /* for slow subscribers */
+  bool is_telling;       /* somebody subscribed to events at the last look for them */
   void *channels;        /* tsearch tree by name */
   bool is_closing;
   uint64_t last_user;
@@ -329,6 +342,8 @@ uint64_t generation_largest(const struct channel *channel); /* payload bytes per
 /* Lines for a subscriber in a table of its uid, opened and admitted. */
 int table_admit(struct broker *broker, struct channel *channel, struct user *user);
 void table_dismiss(struct user *user);
+/* Its line gates nothing any more, and its holds still count. */
+void table_shut(struct user *user);
 void table_free(struct table *table);
 
 /* ---- virtual.c ---- */
@@ -357,6 +372,9 @@ int subscriber_join(struct client *client, const Slotcast__OpenSubscriber *reque
 void user_leave(struct user *user);
 /* The same for one whose process ended, or became another program, without a goodbye. */
 void user_die(struct user *user);
+/* A subscriber that is too slow: takes nothing any more, and nobody waits for it.  What it has in shared memory, and
+ * its share of the budget, stay its own until it leaves, since it may be reading. */
+void user_shut(struct user *user, enum slc__closed why);
 /* Its record goes; what it has in shared memory is not touched. */
 void user_forget(struct user *user);
 
@@ -405,8 +423,9 @@ bool events_are_wanted(const struct broker *broker);
 /* ---- watch.c ---- */
 
 void watch_init(struct broker *broker);
-/* Looks for slow subscribers from now on, while somebody wants to know. */
-void watch_begin(struct broker *broker);
+/* A user has come to this channel: looks for slow subscribers from now on, if somebody wants to know of them or the
+ * channel disconnects them. */
+void watch_begin(struct broker *broker, const struct channel *channel);
 
 /* ---- outgoing.c ---- */
 

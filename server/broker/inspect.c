@@ -44,6 +44,7 @@ static void summarize(const struct channel *channel, Slotcast__ChannelSummary *s
   summary->max_loans = channel->max_loans;
   summary->max_holds = channel->max_holds;
   summary->linger_ns = channel->linger_ns;
+  summary->slow_policy = channel->slow_policy;
   if (!channel->is_shaped) return;
   geometry_to_message(&channel->geometry, geometry);
   summary->geometry = geometry;
@@ -134,6 +135,7 @@ static void describe(const struct user *user, Slotcast__User *entry) {
   entry->virtual_id = user->virtual != NULL ? user->virtual->id : 0;
   entry->max = user->max;
   entry->connected = user->client != NULL;
+  entry->too_slow = user->is_too_slow;
   if (user->is_publisher) {
     describe_publisher(user, entry);
   } else {

@@ -105,9 +105,20 @@ static int check_max_subscribers(const struct channel *channel, uint32_t wanted)
                    channel->name, channel->subscribers, wanted, who);
 }
 
+static int check_slow_policy(const struct channel *channel, uint32_t wanted) {
+  if (wanted > SLOTCAST__SLOW_POLICY__SLOW_DISCONNECT)
+    return slc__fail(SLC_INVALID, "slow_policy is %u, which is no enum slc_slow_policy", wanted);
+  if (!channel->is_shaped || wanted == SLOTCAST__SLOW_POLICY__SLOW_TELL || wanted == channel->slow_policy)
+    return SLC_OK;
+  return slc__fail(SLC_INCOMPATIBLE,
+                   "the channel %s tells of slow subscribers and does not disconnect them: ask for that",
+                   channel->name);
+}
+
 int channel_check_terms(const struct channel *channel, const Slotcast__OpenPublisher *request) {
   int status = check_fixed(channel, request);
   if (status == SLC_OK) status = check_max_subscribers(channel, request->max_subscribers);
+  if (status == SLC_OK) status = check_slow_policy(channel, request->slow_policy);
   if (status != SLC_OK) return status;
   if (request->linger_ns == 0 || channel->linger_ns == 0 || request->linger_ns == channel->linger_ns) return SLC_OK;
   return slc__fail(SLC_INCOMPATIBLE, "the channel %s lingers for %llu ns, asked for were %llu: ask for the same",
@@ -116,6 +127,7 @@ int channel_check_terms(const struct channel *channel, const Slotcast__OpenPubli
 
 void channel_adopt_terms(struct channel *channel, const Slotcast__OpenPublisher *request) {
   if (request->fixed_size) channel->is_fixed = true; /* they agree, or it is the first */
+  if (request->slow_policy != 0) channel->slow_policy = request->slow_policy;
   if (channel->max_subscribers == 0) channel->max_subscribers = request->max_subscribers;
   if (channel->linger_ns == 0) channel->linger_ns = request->linger_ns;
 }
@@ -241,6 +253,7 @@ int channel_create(struct client *client, const Slotcast__CreateChannel *request
   status = create(client, channel, request);
   if (status == SLC_OK) {
     channel_tell(client->broker, channel);
+    watch_begin(client->broker, channel);
   } else {
     channel->is_prefaulted = was_prefaulted;
     channel_release(client->broker, channel);

@@ -115,6 +115,12 @@ int table_admit(struct broker *broker, struct channel *channel, struct user *use
   return status;
 }
 
+void table_shut(struct user *user) {
+  uint8_t *line = &user->table->lines[user->line];
+  lifeline_leave(user);
+  *line = (uint8_t)((*line & SLC__SCAN_HOLDS) | SLC__SCAN_CLOSED);
+}
+
 void table_dismiss(struct user *user) {
   lifeline_leave(user);
   if (user->table == NULL) return;

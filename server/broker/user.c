@@ -387,6 +387,7 @@ int publisher_join(struct client *client, const Slotcast__OpenPublisher *request
   if (status == SLC_OK) {
     channel_ring_all(channel);
     tell_joined(*ret_user);
+    watch_begin(client->broker, channel); /* some may have subscribed before there was a policy */
   } else {
     release_unused(client->broker, name);
   }
@@ -459,7 +460,7 @@ int subscriber_join(struct client *client, const Slotcast__OpenSubscriber *reque
   status = subscriber_admit(client, channel, virtual, request, ret_user);
   if (status == SLC_OK) {
     tell_joined(*ret_user);
-    watch_begin(client->broker);
+    watch_begin(client->broker, channel);
   } else {
     release_unused(client->broker, request->multiplexer[0] != '\0' ? request->multiplexer : request->channel);
   }
@@ -517,4 +518,13 @@ void user_leave(struct user *user) {
 
 void user_die(struct user *user) {
   leave(user, true);
+}
+
+/* The word in its line comes before the membership: whoever finds that a message of its own has gone finds why. */
+void user_shut(struct user *user, enum slc__closed why) {
+  user->is_too_slow = true;
+  slc__line_shut(user->table->mapping.base, user->line, why);
+  table_shut(user);
+  membership_announce(user->channel);
+  channel_ring_all(user->channel);
 }

@@ -49,7 +49,9 @@ static _Noreturn void broker_become(const struct test_broker *broker, pid_t pare
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(1);
   const char *program = test_program("slotcastd");
-  execl(program, program, "--socket", broker->socket, "--backend", test_backend(), (char *)NULL);
+  const char *slow_hold = getenv("SLOTCAST_TEST_SLOW_HOLD");
+  execl(program, program, "--socket", broker->socket, "--backend", test_backend(),
+        slow_hold != NULL ? "--slow-hold" : (char *)NULL, slow_hold, (char *)NULL);
   fprintf(stderr, "test support: %s: %s\n", program, strerror(errno));
   _exit(127);
 }

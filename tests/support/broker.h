@@ -1,5 +1,6 @@
 /* A private broker for one test: a real slotcastd on a scratch path, of the backend that SLOTCAST_TEST_BACKEND names
- * (memfd or shm; memfd when it is not set), and what is left of it afterwards. */
+ * (memfd or shm; memfd when it is not set), with the --slow-hold that SLOTCAST_TEST_SLOW_HOLD gives (milliseconds), and
+ * what is left of it afterwards. */
 #ifndef SLC_TEST_BROKER_H
 #define SLC_TEST_BROKER_H
 

@@ -115,6 +115,13 @@ typedef int (*slc_before_send_fn)(void *ctx, void *payload, size_t *size);
  * choose another size from `wanted` on.  Non-zero: no growth (SLC_REFUSED). */
 typedef int (*slc_growth_fn)(void *ctx, uint64_t wanted, uint64_t *slot_size);
 
+/* What is done about subscribers that are too slow: those that lost messages (not reliable ones), did not release one
+ * for `slotcastd --slow-hold`, or have kept publishers waiting so long without taking anything (reliable ones). */
+enum slc_slow_policy {
+  SLC_SLOW_TELL = 0,      /* it is told on the channel of events */
+  SLC_SLOW_DISCONNECT = 1 /* also, it takes nothing any more (SLC_DISCONNECTED), and nobody waits for it */
+};
+
 typedef struct slc_publisher_options {
   uint32_t size;
   uint32_t slots;          /* of the channel, 4..1048576; 0: as it is, or 64.  The first publisher decides */
@@ -134,6 +141,7 @@ typedef struct slc_publisher_options {
   uint32_t max_subscribers; /* of the channel; 0: as many as there is room for */
   int64_t linger_ns;        /* the channel stays so long after its last user has left; 0: it goes with it */
   int activation;           /* non-zero: a new channel begins with one marked message (ordinal 1), hidden by default */
+  int slow_policy;          /* enum slc_slow_policy */
   /* Virtual channels: the name opened is one of `multiplexer`, a channel whose log and slots many share.  Shape and
    * limits are the multiplexer's, `type` is the virtual channel's. */
   const char *multiplexer; /* NULL: a plain channel */
@@ -159,8 +167,8 @@ typedef struct slc_publisher_options {
 } slc_publisher_options;
 #define SLC_PUBLISHER_OPTIONS_INIT                                                                                     \
   {                                                                                                                    \
-    sizeof(slc_publisher_options), 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, NULL, NULL, \
-        NULL, NULL, 0, 0, 0, 0                                                                                         \
+    sizeof(slc_publisher_options), 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, NULL,    \
+        NULL, NULL, NULL, 0, 0, 0, 0                                                                                   \
   }
 
 /* Opens a publisher, creating the channel when it is new.  SLC_NAME_INVALID, SLC_INCOMPATIBLE, SLC_NO_BUDGET,
@@ -319,7 +327,8 @@ enum slc_message_flags {
 /* Takes the next message in order of ordinals.  An overrun subscriber goes on with the older of what is left, and the
  * ordinals skipped count as dropped.  The first message after the channel has grown is fetched through the broker; if
  * that fails the message stays unread: SLC_BROKER_GONE, SLC_NO_DESCRIPTORS, SLC_NO_MEMORY, SLC_PROTOCOL.  SLC_EMPTY,
- * SLC_HOLD_LIMIT (the message stays unread), SLC_CORRUPT and SLC_CHECKSUM (this message is skipped and counts as
+ * SLC_HOLD_LIMIT (the message stays unread), SLC_DISCONNECTED (it was too slow: nothing can be taken any more, what is
+ * held stays until it is released), SLC_CORRUPT and SLC_CHECKSUM (this message is skipped and counts as
  * dropped: take again; see flag_corrupt), SLC_FORKED; while waiting for the first publisher also the statuses of
  * slc_subscriber_open. */
 SLC_EXPORT int slc_subscriber_take(slc_subscriber *subscriber, slc_message *ret_message);
@@ -332,7 +341,7 @@ SLC_EXPORT int slc_subscriber_take_newest(slc_subscriber *subscriber, slc_messag
 SLC_EXPORT int slc_subscriber_take_many(slc_subscriber *subscriber, slc_message *ret_messages, size_t max,
                                         size_t *ret_count);
 /* The following hold a retained message, whether it was taken before or not, and leave alone what take gives next. Each
- * uses up one hold, to be released like one taken. */
+ * uses up one hold, to be released like one taken.  SLC_DISCONNECTED as for take. */
 
 /* By ordinal: that one, or with `or_later` the first from there on that is retained.  SLC_GONE: not retained any more.
  * SLC_EMPTY: still to come.  SLC_HOLD_LIMIT, SLC_CORRUPT, SLC_CHECKSUM, SLC_INVALID (ordinal 0), SLC_FORKED. */
@@ -352,16 +361,17 @@ SLC_EXPORT int slc_subscriber_take_weak(slc_subscriber *subscriber, uint64_t ord
 /* Gives a message back; its memory must not be read any more.  SLC_STALE, SLC_FORKED. */
 SLC_EXPORT int slc_subscriber_release(slc_subscriber *subscriber, slc_message *message);
 /* Waits until something may be taken, or the channel's publishers have changed (so that a caller can see the last one
- * leave): 0, then take may still give SLC_EMPTY.  SLC_TIMED_OUT, SLC_FORKED, SLC_BROKER_GONE (only before the first
- * publisher came). */
+ * leave): 0, then take may still give SLC_EMPTY.  SLC_TIMED_OUT, SLC_DISCONNECTED, SLC_FORKED, SLC_BROKER_GONE (only
+ * before the first publisher came). */
 SLC_EXPORT int slc_subscriber_wait(slc_subscriber *subscriber, int64_t timeout_ns);
 /* A descriptor for the caller's own event loop: readable as long as there is an unread message, also while the holds
  * are all in use; when the publishers have changed, until the next take; before the first publisher came, when the
  * broker has said something, until the next take.  That of a reliable subscriber to a virtual channel also before a
- * publisher would have to wait for it to go past what is for others.  With edge-triggered loops take until SLC_EMPTY.
- * A loop does not see a broker go: then a message of a publisher that is killed while it publishes may be told of only
- * with the next one; the wait of a subscriber or of a wait-set looks by itself.  Poll it, never read or close it; valid
- * until the subscriber is closed.  SLC_BROKER_GONE, SLC_NO_DESCRIPTORS, SLC_LIMIT, SLC_FORKED, SLC_SYSTEM. */
+ * publisher would have to wait for it to go past what is for others; that of one that was disconnected for good.  With
+ * edge-triggered loops take until SLC_EMPTY. A loop does not see a broker go: then a message of a publisher that is
+ * killed while it publishes may be told of only with the next one; the wait of a subscriber or of a wait-set looks by
+ * itself.  Poll it, never read or close it; valid until the subscriber is closed.  SLC_BROKER_GONE, SLC_NO_DESCRIPTORS,
+ * SLC_LIMIT, SLC_FORKED, SLC_SYSTEM. */
 SLC_EXPORT int slc_subscriber_fd(slc_subscriber *subscriber, int *ret_fd);
 
 typedef struct slc_subscriber_stats {
@@ -413,9 +423,10 @@ typedef struct slc_channel_options {
   uint64_t pages;         /* as a publisher's options have it */
   int prefault;           /* non-zero: the broker allocates the channel's memory when it makes it, and does nothing else
                              meanwhile; that of one that is there only when it grows */
+  int slow_policy;        /* enum slc_slow_policy */
 } slc_channel_options;
 #define SLC_CHANNEL_OPTIONS_INIT                                                                                       \
-  { sizeof(slc_channel_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, 0 }
+  { sizeof(slc_channel_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Creates a channel that stays, with its messages, also while it has no users, until slc_channel_remove or the end of
  * the broker; or makes one stay that exists with just this shape.  SLC_NAME_INVALID, SLC_INCOMPATIBLE (it exists with
@@ -492,6 +503,7 @@ typedef struct slc_user_info {
   uint32_t holds;      /* in use */
   uint32_t max;        /* loans or holds */
   uint32_t virtual_id; /* 0: of a plain channel, or of a whole multiplexer */
+  int is_too_slow;     /* a subscriber that was disconnected by its channel's slow_policy */
 } slc_user_info;
 
 typedef struct slc_virtual_info {
@@ -533,6 +545,7 @@ typedef struct slc_channel_info {
   uint32_t virtual_count; /* virtual channels that it has */
   int backend;            /* enum slc_backend; 0: not known before the first publisher comes */
   uint64_t pages;         /* SLC_PAGES_SMALL, SLC_PAGES_TRANSPARENT, or the size of its huge pages */
+  int slow_policy;        /* enum slc_slow_policy */
   /* the following only from slc_channel_inspect */
   uint64_t bytes; /* published and, by all subscribers together, lost: by those who have left, too */
   uint64_t drops;

@@ -47,6 +47,8 @@ for from in latest last: last:0 last:x oldest:3 ordinal ordinal:0 ordinal:-1; do
 done
 expect 2 '--keep-last takes' slotcast pub a --keep-last 0
 expect 2 '--linger takes' slotcast pub a --linger 0
+expect 2 '--slow is' slotcast pub a --slow kill
+expect 2 '--slow is' slotcast create a --slow quick
 expect 2 'create takes one channel' slotcast create
 expect 2 '--slots takes' slotcast create a --slots 3
 expect 2 '--slot-size takes' slotcast create a --slot-size 2000G
@@ -152,6 +154,10 @@ expect 1 'exists with 16 slots' run bash -c 'slotcast create c --slots 16; slotc
 expect 0 '"persistent": true' run bash -c 'slotcast create c; slotcast ls --json'
 expect 0 'stays without users, fixed size, keeps the last 3, subscribers up to 2, loans up to 4, holds up to 5' run bash -c '
   slotcast create c --fixed-size --keep-last 3 --max-subscribers 2 --max-loans 4 --max-holds 5; slotcast info c --interval 0'
+expect 0 'disconnects slow subscribers, subscribers up to 2' run bash -c '
+  slotcast create c --slow disconnect --max-subscribers 2; slotcast info c --interval 0'
+expect 0 '"slow": "disconnect"' run bash -c 'echo x | slotcast pub c --slow disconnect --lines --linger 3600000 --quiet; slotcast ls --json'
+expect 1 'does not disconnect them' run bash -c 'slotcast create c; echo x | slotcast pub c --slow disconnect --lines --quiet'
 expect 0 '"checksum": "crc32c"' run bash -c 'slotcast create c --checksum crc32c && slotcast create d --checksum 8 --metadata 16 &&
   slotcast info d --interval 0 --json | grep -q "\"checksum_size\": 8" && slotcast info c --interval 0 --json'
 expect 0 '"backend": "shm"' run bash -c 'slotcast create c --backend shm --pages small --prefault; slotcast ls --json'

@@ -220,7 +220,8 @@ static void publish_something(struct hostile *h, struct slc__pub *pub) {
 static void take_something(struct hostile *h, struct slc__sub *sub) {
   struct slc__taken taken;
   int status = random_next() % 4 == 0 ? slc__sub_take_newest(sub, &taken) : slc__sub_take(sub, &taken);
-  assert_true(status == SLC_OK || status == SLC_EMPTY || status == SLC_CORRUPT || status == SLC_HOLD_LIMIT);
+  assert_true(status == SLC_OK || status == SLC_EMPTY || status == SLC_CORRUPT || status == SLC_HOLD_LIMIT ||
+              status == SLC_DISCONNECTED);
   if (status != SLC_OK) return;
   assert_true(taken.hold < HOLDS);
   assert_true(taken.size >= 1 && guarded_contains(&h->buffers_memory, taken.payload, taken.size));
@@ -238,7 +239,13 @@ static void broker_does_something(struct hostile *h) {
   slc__line_open(h->table, 0, HOLDS);
 }
 
+/* Whatever is written there, most subscribers are to take. */
+static void reopen(struct hostile *h) {
+  if (random_next() % 4 != 0) atomic_store(&slc__table_line(h->table, 0)->closed, SLC__OPEN);
+}
+
 static void call_something(struct hostile *h, struct slc__pub *pub, struct slc__sub *sub) {
+  reopen(h);
   switch (random_next() % 8) {
   case 0:
   case 1:

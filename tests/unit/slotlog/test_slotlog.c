@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "shm/publish.h"
 #include "shm/words.h"
 #include "slotcast/status.h"
 #include "support/channel.h"
@@ -509,6 +510,53 @@ static void test_slotlog_reliable_newcomer_gates(void **state) {
   test_channel_deinit(&channel);
 }
 
+/* ---- subscribers that are too slow ---- */
+
+/* What the broker does with one of them. */
+static void shut(struct test_channel *channel, uint32_t line) {
+  slc__line_shut(channel->table, line, SLC__CLOSED_STALLS);
+  channel->scan_table.lines[line] = (uint8_t)((channel->scan_table.lines[line] & SLC__SCAN_HOLDS) | SLC__SCAN_CLOSED);
+  channel->membership.epoch++;
+  atomic_fetch_add(&channel->control.page->epoch, 1);
+}
+
+/* Nobody waits for it, nothing is given to it, and what it holds stays. */
+static void test_slotlog_closed_subscriber(void **state) {
+  (void)state;
+  struct test_channel channel;
+  struct slc__pub pub;
+  struct slc__sub sub;
+  test_channel_init(&channel, 16, 64, 1, 1);
+  uint32_t line = test_channel_admit(&channel, 2, true);
+  test_channel_publisher(&channel, &pub, 1);
+  test_channel_subscriber(&channel, &sub, line, 2, SLC__START_NEWEST);
+  uint64_t ordinal, bell, sent = 0;
+  struct slc__taken held, taken;
+  struct test_message message;
+  size_t count;
+  while (test_message_send(&pub, sent, &ordinal) == SLC_OK) sent++;
+  take_message(&sub, &held, &message);
+  while (test_message_send(&pub, sent, &ordinal) == SLC_OK) sent++;
+  shut(&channel, line);
+  for (int i = 0; i < 1000; i++) send_ok(&pub, sent++);
+  assert_int_equal(slc__sub_take(&sub, &taken), SLC_DISCONNECTED);
+  assert_int_equal(slc__sub_take_newest(&sub, &taken), SLC_DISCONNECTED);
+  assert_int_equal(slc__sub_take_many(&sub, &taken, 1, &count), SLC_DISCONNECTED);
+  assert_int_equal(slc__sub_find(&sub, sent - 1, false, &taken), SLC_DISCONNECTED);
+  assert_true(slc__sub_ready(&sub));
+  assert_int_equal(slc__sub_wait(&sub, INT64_MAX, 0), SLC_OK);
+  assert_false(slc__sub_sleep_begin(&sub, &bell));
+  assert_false(slc__sub_arm(&sub));
+  assert_true(test_message_read(&sub, &held, &message));
+  assert_int_equal(message.sequence, 0);
+  assert_false(slc__pub_has_readers(&pub));
+  assert_int_equal(slc__sub_release(&sub, held.hold), SLC_OK);
+  assert_int_equal(sub.dropped, 0);
+  leave(&pub);
+  test_channel_check_slots(&channel);
+  test_channel_deinit(&channel);
+}
+
 /* ---- membership ---- */
 
 struct sync {
@@ -658,6 +706,7 @@ int main(void) {
       cmocka_unit_test(test_slotlog_overrun_by_laps),
       cmocka_unit_test(test_slotlog_reliable),
       cmocka_unit_test(test_slotlog_reliable_newcomer_gates),
+      cmocka_unit_test(test_slotlog_closed_subscriber),
       cmocka_unit_test(test_slotlog_membership_not_current),
       cmocka_unit_test(test_slotlog_membership_still_older),
       cmocka_unit_test(test_slotlog_membership_ahead),

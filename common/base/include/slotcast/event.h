@@ -31,7 +31,10 @@ extern "C" {
   X(SUBSCRIBER_LEFT, 8, "subscriber-left")                                                                             \
   X(SUBSCRIBER_DIED, 9, "subscriber-died")                                                                             \
   X(SUBSCRIBER_OVERRUN, 10, "subscriber-overrun") /* lost, lag: messages went before it took them */                   \
-  X(SUBSCRIBER_HOLDS, 11, "subscriber-holds")     /* held_ns, held_ordinal, lag: it does not release a message */
+  X(SUBSCRIBER_HOLDS, 11, "subscriber-holds")     /* held_ns, held_ordinal, lag: it does not release a message */      \
+  X(SUBSCRIBER_STALLS, 12, "subscriber-stalls")   /* held_ns, held_ordinal, lag: publishers wait for it to take one */ \
+  X(SUBSCRIBER_DISCONNECTED, 13, "subscriber-disconnected") /* lag: its channel does so with the slow; the cause was   \
+                                                               told before */
 
 enum slc_event_kind {
 #define SLC_EVENT_ENUM_(name, value, text) SLC_EVENT_##name = (value),
@@ -46,9 +49,9 @@ typedef struct slc_event {
   uint64_t user;         /* the publisher or subscriber, as in slc_user_info; 0: the channel itself */
   uint64_t slot_size;    /* bytes; CHANNEL_CREATED (0: no publisher came yet), CHANNEL_GREW */
   uint64_t lost;         /* SUBSCRIBER_OVERRUN: messages, since it was last told */
-  uint64_t lag;          /* SUBSCRIBER_OVERRUN, SUBSCRIBER_HOLDS: messages published and not yet taken */
-  uint64_t held_ns;      /* SUBSCRIBER_HOLDS: for so long */
-  uint64_t held_ordinal; /* SUBSCRIBER_HOLDS */
+  uint64_t lag;          /* SUBSCRIBER_OVERRUN and later kinds: messages published and not yet taken */
+  uint64_t held_ns;      /* SUBSCRIBER_HOLDS, SUBSCRIBER_STALLS: for so long */
+  uint64_t held_ordinal; /* SUBSCRIBER_HOLDS; SUBSCRIBER_STALLS: that it does not take */
   uint32_t generation;   /* CHANNEL_GREW: of buffers */
   uint32_t is_reliable;  /* PUBLISHER_.., SUBSCRIBER_.. */
   int32_t pid;           /* of the user, as the kernel says; 0: in another pid namespace, or the channel itself */

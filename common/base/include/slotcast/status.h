@@ -39,7 +39,8 @@ extern "C" {
   X(BUSY, -25, "in use: this address by another broker, or this channel by its users")                                 \
   X(GONE, -26, "this message is not retained any more")                                                                \
   X(REFUSED, -27, "a callback of this program refused it")                                                             \
-  X(CHECKSUM, -28, "the checksum of this message does not match its bytes")
+  X(CHECKSUM, -28, "the checksum of this message does not match its bytes")                                            \
+  X(DISCONNECTED, -29, "this subscriber was too slow for its channel: open a new one")
 
 typedef enum slc_status {
 #define SLC_STATUS_ENUM_(name, value, text) SLC_##name = (value),
