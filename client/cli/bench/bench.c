@@ -76,6 +76,7 @@ static const struct measurement {
     {"throughput", "streams from publishers to subscribers", "slpurUktw", bench_throughput},
     {"publish", "loan and publish by themselves, beside idle subscribers", "slugtx", bench_publish},
     {"take", "take and release by themselves, beside idle subscribers", "slugktx", bench_take},
+    {"touch", "the first touch of a channel's memory, by backend, pages and prefault", "sl", bench_touch},
 };
 enum { MEASUREMENTS = sizeof measurements / sizeof measurements[0] };
 

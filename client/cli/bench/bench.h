@@ -52,6 +52,7 @@ int bench_latency(struct bench *bench);
 int bench_throughput(struct bench *bench);
 int bench_publish(struct bench *bench);
 int bench_take(struct bench *bench);
+int bench_touch(struct bench *bench);
 int bench_fanout(struct bench *bench);
 int bench_wake(struct bench *bench);
 int bench_control(struct bench *bench);

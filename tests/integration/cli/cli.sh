@@ -28,7 +28,7 @@ expect() {
 run() { slotcast run --backend "$backend" -- "$@"; }
 
 # ---- help, versions, usage ----
-for command in "" run pub sub ls info events create rm bench "bench latency" "bench throughput" "bench publish" "bench take"; do
+for command in "" run pub sub ls info events create rm bench "bench latency" "bench throughput" "bench publish" "bench take" "bench touch"; do
   # shellcheck disable=SC2086 # no word at all for the program itself
   expect 0 '^Usage: slotcast' slotcast $command --help
   # shellcheck disable=SC2086
@@ -69,6 +69,7 @@ expect 2 '--repeat takes' slotcast bench latency --repeat 4
 expect 2 '--wait is' slotcast bench latency --wait long
 expect 2 'takes no argument' slotcast bench latency 64
 expect 3 'start slotcastd' slotcast bench latency --size 64 --socket "$scratch/none.sock"
+expect 0 '^ +shm +small +yes ' slotcast bench touch --backend "$backend" --size 4K --slots 16
 expect 0 '^ +64 B ' slotcast bench latency --backend "$backend" --size 64 --quick
 expect 2 "Try 'slotcast events --help'" slotcast events --jsn
 expect 2 "Try 'slotcast sub --help'" slotcast sub a --frm newest

@@ -549,6 +549,42 @@ static void test_object_map_refuses_huge_pages(void **state) {
   refused(offer, SLC_PROTOCOL, "not in tmpfs");
 }
 
+/* A channel's pages are agreed on, too: a promise of huge ones must not be met with small ones, nor the other way. */
+static void test_object_map_refuses_other_pages(void **state) {
+  (void)state;
+  const uint64_t huge = UINT64_C(2) << 20;
+  struct slc__memory small = slc__memory_plain(SLC__BACKEND_MEMFD), large = small;
+  struct slc__mapping mapping = {0};
+  int fd = -1;
+  large.pages = 21;
+  check_status(slc__object_create(small, SLC__OBJECT_BUFFERS, huge, session, &fd), SLC_OK);
+  check_status(slc__object_map(fd, large, SLC__OBJECT_BUFFERS, huge, SLC__READ_WRITE, session, &mapping), SLC_PROTOCOL);
+  assert_non_null(strstr(slc__error_detail(), "not of the agreed huge pages"));
+  check_status(slc__object_map(fd, small, SLC__OBJECT_BUFFERS, huge, SLC__READ_WRITE, session, &mapping), SLC_OK);
+  slc__mapping_deinit(&mapping);
+  if (fchown(fd, 65534, (gid_t)-1) == 0) { /* root: sealed and in small pages it may be anybody's, else not */
+    check_status(slc__object_map(fd, small, SLC__OBJECT_BUFFERS, huge, SLC__READ_WRITE, session, &mapping), SLC_OK);
+    slc__mapping_deinit(&mapping);
+    check_status(slc__object_map(fd, large, SLC__OBJECT_BUFFERS, huge, SLC__READ_WRITE, session, &mapping),
+                 SLC_PROTOCOL);
+    assert_non_null(strstr(slc__error_detail(), "belongs to another user"));
+  }
+  close(fd);
+}
+
+/* Only payloads are in the channel's pages: the rest is small enough. */
+static void test_object_of_another_kind_is_in_small_pages(void **state) {
+  (void)state;
+  struct slc__memory large = slc__memory_plain(SLC__BACKEND_MEMFD);
+  struct slc__mapping mapping = {0};
+  int fd = -1;
+  large.pages = 21;
+  check_status(slc__object_create(large, SLC__OBJECT_CONTROL, SIZE, session, &fd), SLC_OK);
+  check_status(slc__object_map(fd, large, SLC__OBJECT_CONTROL, SIZE, SLC__READ_WRITE, session, &mapping), SLC_OK);
+  slc__mapping_deinit(&mapping);
+  close(fd);
+}
+
 static void header_refused_at(struct slc__header header, int status, const char *words, int line) {
   refused_at(offer_of(forge(&header, SIZE, ALL_SEALS), SLC__READ_WRITE), status, words, line);
 }
@@ -790,6 +826,8 @@ int main(void) {
       OBJECT_TEST(test_object_map_refuses_another_access_mode),
       OBJECT_TEST(test_object_map_refuses_what_is_no_memfd),
       OBJECT_TEST(test_object_map_refuses_huge_pages),
+      OBJECT_TEST(test_object_map_refuses_other_pages),
+      OBJECT_TEST(test_object_of_another_kind_is_in_small_pages),
       OBJECT_TEST(test_object_map_refuses_each_header_field),
       OBJECT_TEST(test_object_map_refuses_the_wrong_one_of_ours),
       OBJECT_TEST(test_object_map_refuses_foreign_shm),
