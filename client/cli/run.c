@@ -74,9 +74,10 @@ int command_run(int argc, char **argv) {
     }
   }
   if (optind == argc) return fail(EXIT_USAGE, "run needs a command: slotcast run -- COMMAND [ARGUMENT]...");
+  const char *const no_options = NULL;
   struct session session;
   session_begin(&session);
-  int code = session_start_broker(&session, backend);
+  int code = session_start_broker(&session, backend, &no_options);
   if (code == EXIT_OK) code = run_command(&session, argv + optind);
   session_end(&session);
   return code;

@@ -60,7 +60,7 @@ static void remove_directory(const struct session *session) {
   rmdir(session->directory);
 }
 
-static void exec_broker(const struct session *session, const char *backend) {
+static void exec_broker(const struct session *session, const char *backend, const char *const *options) {
   char beside[PATH_MAX];
   const char *given = getenv("SLOTCASTD");
   ssize_t length = readlink("/proc/self/exe", beside, sizeof beside - 16);
@@ -69,8 +69,9 @@ static void exec_broker(const struct session *session, const char *backend) {
     beside[length] = '\0';
     slash = strrchr(beside, '/');
   }
-  const char *const words[] = {"slotcastd",   "--socket", session->socket, "--backend", backend,
-                               "--log-level", "warning",  "--log-target",  "stderr",    NULL};
+  const char *words[9 + SESSION_OPTIONS_MAX + 1] = {"slotcastd",   "--socket", session->socket, "--backend", backend,
+                                                    "--log-level", "warning",  "--log-target",  "stderr"};
+  for (int i = 0; i < SESSION_OPTIONS_MAX && options[i] != NULL; i++) words[9 + i] = options[i];
   char *const *arguments = (char *const *)(uintptr_t)words; /* exec changes nothing */
   if (slash != NULL) {
     memcpy(slash + 1, "slotcastd", sizeof "slotcastd");
@@ -82,21 +83,21 @@ static void exec_broker(const struct session *session, const char *backend) {
   _exit(EXIT_FAILED);
 }
 
-static int start(struct session *session, const char *backend) {
+static int start(struct session *session, const char *backend, const char *const *options) {
   pid_t parent = getpid();
   session->broker = fork();
   if (session->broker < 0) return fail(EXIT_FAILED, "cannot fork: %s", strerror(errno));
   if (session->broker == 0) {
     session_become_child(session, parent);
     setpgid(0, 0); /* a Ctrl-C is for the command; the broker goes when that has gone */
-    exec_broker(session, backend);
+    exec_broker(session, backend, options);
   }
-  slc_client_options options = SLC_CLIENT_OPTIONS_INIT;
-  options.socket = session->socket;
+  slc_client_options connecting = SLC_CLIENT_OPTIONS_INIT;
+  connecting.socket = session->socket;
   for (;;) {
     slc_client *client;
     bool listens = access(session->socket, F_OK) == 0; /* it does when its socket has its name */
-    int status = slc_client_open(&options, &client);
+    int status = slc_client_open(&connecting, &client);
     if (status == SLC_OK) {
       slc_client_close(client);
       return EXIT_OK;
@@ -118,9 +119,9 @@ static void stop_broker(const struct session *session) {
   }
 }
 
-int session_start_broker(struct session *session, const char *backend) {
+int session_start_broker(struct session *session, const char *backend, const char *const *options) {
   int code = make_directory(session);
-  return code == EXIT_OK ? start(session, backend) : code;
+  return code == EXIT_OK ? start(session, backend, options) : code;
 }
 
 void session_end(struct session *session) {

@@ -16,8 +16,10 @@ struct session {
 
 /* From here on signals stay blocked and are fetched, so that none comes between two steps. */
 void session_begin(struct session *session);
-/* Starts a broker with a directory of its own; the exit code.  To be ended in any case. */
-int session_start_broker(struct session *session, const char *backend);
+/* Starts a broker with a directory of its own and these options more (NULL after the last; up to SESSION_OPTIONS_MAX);
+ * the exit code.  To be ended in any case. */
+enum { SESSION_OPTIONS_MAX = 16 };
+int session_start_broker(struct session *session, const char *backend, const char *const *options);
 /* Ends the broker if there is one, and removes what belongs to it. */
 void session_end(struct session *session);
 /* In a child, before it becomes something else: dies with us, and has the signals as we had them. */

@@ -52,8 +52,8 @@ struct shape {
   uint64_t slots, subscribers, generations;
 };
 
-static json_t *case_to_json(const struct alone *alone, const struct alone_kind *kind, const double *limits) {
-  double ns = median(alone->ns, alone->repetitions), limit = median(limits, alone->repetitions);
+static json_t *case_to_json(const struct alone *alone, const struct alone_kind *kind) {
+  double ns = median(alone->ns, alone->repetitions), limit = median(alone->limit_ns, alone->repetitions);
   return json_pack("{s:I, s:I, s:I, s:I, s:b, s:b, s:s, s:f, s:I, s:s, s:f, s:f}", "size", (json_int_t)alone->size,
                    "slots", (json_int_t)alone->traffic.slots, "subscribers", (json_int_t)alone->subscribers,
                    "generation", (json_int_t)alone->generation, "exclusive", alone->traffic.is_exclusive, "touched",
@@ -82,16 +82,15 @@ static void prepare(struct bench *bench, const struct alone_kind *kind, const st
 
 static int measure_case(struct bench *bench, const struct alone_kind *kind, const struct shape *shape,
                         struct alone *alone) {
-  double limits[REPETITIONS_MAX];
   prepare(bench, kind, shape, alone);
   unsigned idlers = (unsigned)((shape->subscribers + IDLE_EACH - 1) / IDLE_EACH);
   const struct role roles[] = {{kind->run, 1, true}, {idle, idlers, false}};
   alone->barrier.parties = 1 + idlers;
   int code = crew_run(bench, roles, 2, alone);
   for (uint64_t i = 0; i < alone->repetitions && code == EXIT_OK; i++)
-    code = kind->limit_of(bench, shape->slots, alone->is_touched ? alone->size : 0, alone->count, &limits[i]);
+    code = kind->limit_of(bench, shape->slots, alone->is_touched ? alone->size : 0, alone->count, &alone->limit_ns[i]);
   if (code != EXIT_OK) return code;
-  return report_add(bench, kind->name, 1, alone->count, case_to_json(alone, kind, limits));
+  return report_add(bench, kind->name, 1, alone->count, case_to_json(alone, kind));
 }
 
 /* ---- all cases ---- */
@@ -121,6 +120,7 @@ static int measure_sweep(struct bench *bench, const struct alone_kind *kind, con
     if (code != EXIT_OK) return code;
     plot_panel(bench->plot, sweep->title, sweep->label, "ns a message", PLOT_STEPS);
     plot_point(bench->plot, kind->name, (double)sweep->values.values[i], median(alone->ns, alone->repetitions));
+    plot_point(bench->plot, kind->limit, (double)sweep->values.values[i], median(alone->limit_ns, alone->repetitions));
   }
   return EXIT_OK;
 }

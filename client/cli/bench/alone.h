@@ -16,7 +16,7 @@ struct alone {
   int64_t stamp_ns;
   bool is_touched, takes_one;
   uint64_t lost;
-  double ns[REPETITIONS_MAX]; /* a message */
+  double ns[REPETITIONS_MAX], limit_ns[REPETITIONS_MAX]; /* a message */
 };
 
 /* In the measuring process: a publisher of a channel that has all its generations and idle subscribers. */

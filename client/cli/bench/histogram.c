@@ -32,6 +32,7 @@ void histogram_record(struct histogram *histogram, int64_t value) {
   if (histogram->count == 0 || number < histogram->min) histogram->min = number;
   if (number > histogram->max) histogram->max = number;
   histogram->count++;
+  histogram->sum += number;
   histogram->counts[bucket_of(number)]++;
 }
 
@@ -40,6 +41,7 @@ void histogram_add(struct histogram *into, const struct histogram *from) {
   if (into->count == 0 || from->min < into->min) into->min = from->min;
   if (from->max > into->max) into->max = from->max;
   into->count += from->count;
+  into->sum += from->sum;
   for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++) into->counts[i] += from->counts[i];
 }
 
@@ -56,6 +58,10 @@ double histogram_at(const struct histogram *histogram, double quantile) {
     if (below > 0 && (double)below >= quantile * (double)histogram->count) return clamped(histogram, bucket_middle(i));
   }
   return (double)histogram->max;
+}
+
+double histogram_mean(const struct histogram *histogram) {
+  return histogram->count > 0 ? (double)histogram->sum / (double)histogram->count : 0;
 }
 
 void repeated_clear(struct repeated *repeated) {

@@ -14,7 +14,7 @@ enum {
 };
 
 struct histogram {
-  uint64_t count, min, max;
+  uint64_t count, min, max, sum;
   uint64_t counts[HISTOGRAM_BUCKETS];
 };
 
@@ -24,6 +24,8 @@ void histogram_record(struct histogram *histogram, int64_t value);
 void histogram_add(struct histogram *into, const struct histogram *from);
 /* The least value that `quantile` (0 .. 1) of all are not above, as its bucket's middle; 0 of none. */
 double histogram_at(const struct histogram *histogram, double quantile);
+/* 0 of none. */
+double histogram_mean(const struct histogram *histogram);
 
 /* What several repetitions of one measurement gave. */
 struct repeated {

@@ -88,6 +88,17 @@ static double scaled(const struct scale *scale, double value) {
   return (shown - scale->low) / (scale->high - scale->low);
 }
 
+enum { LINEAR_TICKS = 5 };
+
+/* The end of a linear axis from 0 on whose ticks are round numbers. */
+static double round_end(double most) {
+  static const double steps[] = {1, 2, 2.5, 5, 10};
+  double least_step = most / LINEAR_TICKS, magnitude = pow(10, floor(log10(least_step)));
+  size_t i = 0;
+  while (i + 1 < sizeof steps / sizeof steps[0] && steps[i] * magnitude < least_step) i++;
+  return steps[i] * magnitude * LINEAR_TICKS;
+}
+
 /* Values that lie far apart are shown by their logarithms, others from 0 on. */
 static struct scale y_scale(const struct panel *panel) {
   double least = 0, most = 0;
@@ -99,7 +110,7 @@ static struct scale y_scale(const struct panel *panel) {
     }
   }
   if (most == 0) return (struct scale){.low = 0, .high = 1};
-  if (most < 20 * least) return (struct scale){.low = 0, .high = most * 1.1};
+  if (most < 20 * least) return (struct scale){.low = 0, .high = round_end(most)};
   return (struct scale){.low = floor(log10(least)), .high = ceil(log10(most)), .is_log = true};
 }
 
@@ -161,7 +172,6 @@ static void write_grid(FILE *out, double x1, double y1, double x2, double y2) {
 }
 
 static void write_y_axis(FILE *out, const struct scale *scale, double top) {
-  enum { LINEAR_TICKS = 5 };
   int ticks = scale->is_log ? (int)(scale->high - scale->low) : LINEAR_TICKS;
   for (int i = 0; i <= ticks; i++) {
     char text[32];

@@ -12,14 +12,18 @@ static uint64_t run_of(uint64_t slots) {
   return slots / 4 < RUN_MAX ? slots / 4 : RUN_MAX;
 }
 
-static int64_t take_run(slc_subscriber *subscriber, const struct alone *alone, uint64_t run, size_t max) {
+/* Takes all that is there, and adds up how many they were; the time it took. */
+static int64_t take_run(slc_subscriber *subscriber, const struct alone *alone, uint64_t run, size_t max,
+                        uint64_t *taken) {
   slc_message messages[BATCH];
   int64_t before = now_ns();
-  for (uint64_t taken = 0; taken < run;) {
-    size_t count = traffic_receive(subscriber, messages, max);
+  for (uint64_t left = run; left > 0;) {
+    size_t count = traffic_take(subscriber, messages, max);
+    if (count == 0) break; /* the rest was lost, which is told in the end */
     for (size_t i = 0; i < count; i++) payload_read(messages[i].data, messages[i].size, alone->is_touched);
     traffic_release(subscriber, messages, count);
-    taken += count;
+    *taken += count;
+    left -= count;
   }
   return now_ns() - before - alone->stamp_ns;
 }
@@ -29,8 +33,7 @@ static double cost_of(slc_publisher *publisher, slc_subscriber *subscriber, cons
   int64_t elapsed = 0;
   while (taken < count) {
     for (uint64_t i = 1; i <= run; i++) traffic_send(publisher, alone->size, i, alone->is_touched);
-    elapsed += take_run(subscriber, alone, run, alone->takes_one ? 1 : alone->traffic.holds);
-    taken += run;
+    elapsed += take_run(subscriber, alone, run, alone->takes_one ? 1 : alone->traffic.holds, &taken);
   }
   return (double)elapsed / (double)taken;
 }

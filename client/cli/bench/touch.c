@@ -95,11 +95,15 @@ static const char *const names[FIGURES] = {"open_ns", "write_first_ns", "write_a
 
 static int report_case(struct bench *bench, const struct touch *touch, double ns[FIGURES][REPETITIONS_MAX]) {
   char pages[32];
-  json_t *result = json_pack("{s:I, s:I, s:s, s:s, s:b}", "size", (json_int_t)touch->size, "slots",
+  double medians[FIGURES];
+  for (int i = 0; i < FIGURES; i++) medians[i] = median(ns[i], bench->settings.repetitions);
+  json_t *result = json_pack("{s:I, s:I, s:s, s:s, s:b, s:s, s:f, s:f}", "size", (json_int_t)touch->size, "slots",
                              (json_int_t)touch->traffic.slots, "backend", backend_text(touch->kind.backend), "pages",
-                             pages_text(touch->kind.pages, pages), "prefault", touch->kind.prefault);
+                             pages_text(touch->kind.pages, pages), "prefault", touch->kind.prefault, "limit",
+                             "the same again", "ratio_write", medians[WRITE_FIRST] / medians[WRITE_AGAIN], "ratio_read",
+                             medians[READ_FIRST] / medians[READ_AGAIN]);
   for (int i = 0; i < FIGURES; i++) {
-    json_t *figure = json_pack("{s:f}", names[i], median(ns[i], bench->settings.repetitions));
+    json_t *figure = json_pack("{s:f}", names[i], medians[i]);
     result = json_joined(result, figure);
   }
   return report_add(bench, "touch", 1, touch->count, result);
@@ -128,8 +132,10 @@ static const struct column columns[] = {{"BACKEND", "backend", FORMAT_TEXT},
                                         {"OPEN ns", "open_ns", FORMAT_NS},
                                         {"WRITE FIRST", "write_first_ns", FORMAT_NS},
                                         {"AGAIN", "write_again_ns", FORMAT_NS},
+                                        {"RATIO", "ratio_write", FORMAT_RATIO},
                                         {"READ FIRST", "read_first_ns", FORMAT_NS},
                                         {"AGAIN", "read_again_ns", FORMAT_NS},
+                                        {"RATIO", "ratio_read", FORMAT_RATIO},
                                         {NULL, NULL, FORMAT_TEXT}};
 
 static int measure_all(struct bench *bench, struct touch *touch) {

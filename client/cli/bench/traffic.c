@@ -64,15 +64,24 @@ void traffic_send(slc_publisher *publisher, size_t size, uint64_t number, bool i
   worker_check("cannot publish", slc_publisher_publish(publisher, &loan, size, NULL));
 }
 
+size_t traffic_take(slc_subscriber *subscriber, slc_message *messages, size_t max) {
+  size_t count = 1;
+  int status = max == 1 ? slc_subscriber_take(subscriber, messages)
+                        : slc_subscriber_take_many(subscriber, messages, max, &count);
+  if (status == SLC_EMPTY) return 0;
+  worker_check("cannot take", status);
+  return count;
+}
+
+/* Waiting comes first: a wait that polls leaves the log alone, while a take in vain reads its word, which then has to
+ * be fetched back by who publishes next. */
 size_t traffic_receive(slc_subscriber *subscriber, slc_message *messages, size_t max) {
-  for (;;) {
-    size_t count = 1;
-    int status = max == 1 ? slc_subscriber_take(subscriber, messages)
-                          : slc_subscriber_take_many(subscriber, messages, max, &count);
-    if (status == SLC_OK) return count;
-    if (status != SLC_EMPTY) worker_check("cannot take", status);
+  size_t count;
+  do {
     worker_check("cannot wait", slc_subscriber_wait(subscriber, SLC_WAIT_FOREVER));
-  }
+    count = traffic_take(subscriber, messages, max);
+  } while (count == 0);
+  return count;
 }
 
 void traffic_release(slc_subscriber *subscriber, slc_message *messages, size_t count) {

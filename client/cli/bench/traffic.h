@@ -7,7 +7,7 @@
 
 #include "bench.h"
 
-enum { CHANNEL_NAME_MAX = 64 };
+enum { CHANNEL_NAME_MAX = 96 };
 
 /* A channel to measure with, and how its users are. */
 struct traffic {
@@ -31,7 +31,9 @@ slc_subscriber *traffic_subscriber(slc_client *client, const struct traffic *tra
 void traffic_loan(slc_publisher *publisher, size_t size, slc_loan *ret_loan);
 /* One message with its number in its first word. */
 void traffic_send(slc_publisher *publisher, size_t size, uint64_t number, bool is_touched);
-/* Up to `max` messages, at least one, waiting for it. */
+/* Up to `max` messages that are there, or 0. */
+size_t traffic_take(slc_subscriber *subscriber, slc_message *messages, size_t max);
+/* The same, at least one, waiting for it. */
 size_t traffic_receive(slc_subscriber *subscriber, slc_message *messages, size_t max);
 void traffic_release(slc_subscriber *subscriber, slc_message *messages, size_t count);
 

@@ -28,7 +28,8 @@ expect() {
 run() { slotcast run --backend "$backend" -- "$@"; }
 
 # ---- help, versions, usage ----
-for command in "" run pub sub ls info events create rm bench "bench latency" "bench throughput" "bench publish" "bench take" "bench touch"; do
+for command in "" run pub sub ls info events create rm bench "bench latency" "bench throughput" "bench publish" "bench take" "bench fanout" \
+  "bench wake" "bench control" "bench touch"; do
   # shellcheck disable=SC2086 # no word at all for the program itself
   expect 0 '^Usage: slotcast' slotcast $command --help
   # shellcheck disable=SC2086
@@ -64,6 +65,9 @@ expect 2 "no measurement 'speed'" slotcast bench speed
 expect 2 'bench publish has no --wait' slotcast bench publish --wait blocking
 expect 2 "Try 'slotcast bench take --help'" slotcast bench take --tke one
 expect 2 'numbers from 8 to' slotcast bench latency --size 64,7
+expect 2 '1 to 128 subscribers' slotcast bench fanout --subscribers 129
+expect 2 '--by is' slotcast bench wake --by post
+expect 2 '--open is' slotcast bench control --open all
 expect 2 '1 to 64 subscribers' slotcast bench throughput --subscribers 1,0
 expect 2 '--repeat takes' slotcast bench latency --repeat 4
 expect 2 '--wait is' slotcast bench latency --wait long

@@ -219,6 +219,88 @@ static void test_bench_publish_exclusive(void **state) {
   json_decref(result);
 }
 
+/* ---- waking ---- */
+
+static void check_waking(const json_t *result, const char *name, const char *by, double subscribers) {
+  check_common(result, name);
+  check_text(result, "by", by);
+  assert_true(number(result, "subscribers") == subscribers);
+  check_quantiles(result, "publish_ns");
+  check_quantiles(result, "delivered_ns");
+  check_quantiles(result, "limit_call_ns");
+  check_quantiles(result, "limit_ns");
+  check_positive(result, "wakes_per_message ratio_publish_p50 ratio_p50 size"); /* they sleep when a message is sent */
+}
+
+static void test_bench_wake(void **state) {
+  (void)state;
+  json_t *result = measure("wake --count 20");
+  check_waking(result, "wake", "wait", 1);
+  json_decref(result);
+  result = measure("wake --by fd --count 20");
+  check_waking(result, "wake", "fd", 1);
+  json_decref(result);
+}
+
+static void test_bench_fanout(void **state) {
+  (void)state;
+  json_t *result = measure("fanout --subscribers 1,5 --count 20");
+  assert_int_equal(json_array_size(result), 2);
+  check_waking(json_array_get(result, 0), "fanout", "wait", 1);
+  check_waking(json_array_get(result, 1), "fanout", "wait", 5);
+  json_decref(result);
+  result = measure("fanout --subscribers 3 --by fd --count 20");
+  check_waking(result, "fanout", "fd", 3);
+  json_decref(result);
+}
+
+/* ---- control ---- */
+
+static void check_control(const json_t *result, const char *opened, double channels) {
+  check_common(result, "control");
+  check_text(result, "opened", opened);
+  assert_true(number(result, "channels") == channels);
+  check_quantiles(result, "open_ns");
+  check_quantiles(result, "close_ns");
+  check_quantiles(result, "limit_ns");
+  check_positive(result, "opened_per_s closed_per_s ratio_p50");
+}
+
+static void test_bench_control(void **state) {
+  (void)state;
+  json_t *result = measure("control --channels 0,40 --count 20");
+  assert_int_equal(json_array_size(result), 2);
+  check_control(json_array_get(result, 0), "publishers", 0);
+  assert_true(json_is_null(field(json_array_get(result, 0), "broker_descriptors_per_channel")));
+  check_control(json_array_get(result, 1), "publishers", 40);
+  check_positive(json_array_get(result, 1), "filled_per_s broker_descriptors_per_channel shared_bytes_per_channel");
+  assert_true(number(json_array_get(result, 1), "broker_bytes_per_channel") >= 0);
+  json_decref(result);
+  result = measure("control --open subscribers --channels 5 --count 20");
+  check_control(result, "subscribers", 5);
+  json_decref(result);
+}
+
+/* A process holds 500 channels: more are those of several. */
+static void test_bench_control_with_more_channels_than_one_process_has(void **state) {
+  (void)state;
+  json_t *result = measure("control --channels 501 --count 5");
+  check_control(result, "publishers", 501);
+  json_decref(result);
+}
+
+/* ---- first touch ---- */
+
+static void test_bench_touch(void **state) {
+  (void)state;
+  json_t *result = measure("touch --slots 16 --size 4K");
+  assert_true(json_array_size(result) >= 4); /* both backends in small pages, prefaulted or not */
+  for (size_t i = 0; i < json_array_size(result); i++)
+    check_positive(json_array_get(result, i), "size slots count open_ns write_first_ns write_again_ns read_first_ns "
+                                              "read_again_ns ratio_write ratio_read");
+  json_decref(result);
+}
+
 /* ---- the broker, the plot ---- */
 
 static void test_bench_with_a_given_broker(void **state) {
@@ -242,6 +324,37 @@ static void test_bench_without_its_broker_fails(void **state) {
   assert_int_equal(code, 3);
 }
 
+/* The whole file, which is one picture without a place that is no number. */
+static void read_plot(const char *path, char *text, size_t size) {
+  FILE *file = fopen(path, "r");
+  assert_non_null(file);
+  size_t length = fread(text, 1, size - 1, file);
+  assert_true(length < size - 1);
+  text[length] = '\0';
+  fclose(file);
+  unlink(path);
+  assert_int_equal(strncmp(text, "<svg ", 5), 0);
+  assert_non_null(strstr(text, "</svg>"));
+  assert_null(strstr(text, "nan"));
+  assert_null(strstr(text, "inf"));
+}
+
+/* Every measurement draws something that holds together. */
+static void test_bench_plots_of_all(void **state) {
+  static const char *const measurements[] = {"throughput --size 8,64",   "publish --slots 16,64",
+                                             "take --slots 16,64",       "wake",
+                                             "fanout --subscribers 1,2", "control --channels 1,2"};
+  const struct test_broker *broker = *state;
+  for (size_t i = 0; i < sizeof measurements / sizeof measurements[0]; i++) {
+    char arguments[ARGUMENTS_MAX], path[160], text[64 * 1024];
+    snprintf(path, sizeof path, "%s/plot.svg", broker->directory);
+    snprintf(arguments, sizeof arguments, "%s --count 20 --plot %s", measurements[i], path);
+    json_decref(measure(arguments));
+    read_plot(path, text, sizeof text);
+    assert_non_null(strstr(text, "<polyline"));
+  }
+}
+
 static void test_bench_plot(void **state) {
   const struct test_broker *broker = *state;
   char arguments[ARGUMENTS_MAX], path[160];
@@ -249,15 +362,8 @@ static void test_bench_plot(void **state) {
   snprintf(path, sizeof path, "%s/plot.svg", broker->directory);
   snprintf(arguments, sizeof arguments, "latency --size 8,64 --count 50 --plot %s", path);
   json_decref(measure(arguments));
-  FILE *file = fopen(path, "r");
-  assert_non_null(file);
-  text[fread(text, 1, sizeof text - 1, file)] = '\0';
-  fclose(file);
-  unlink(path);
-  assert_int_equal(strncmp(text, "<svg ", 5), 0);
-  assert_non_null(strstr(text, "</svg>"));
+  read_plot(path, text, sizeof text);
   assert_non_null(strstr(text, "bare pair of cache lines"));
-  assert_null(strstr(text, "nan"));
   size_t lines = 0;
   for (const char *at = text; (at = strstr(at, "<polyline")) != NULL; at++) lines++;
   assert_int_equal(lines, 3 + 2); /* distributions of two sizes and the limit; medians of both by size */
@@ -273,8 +379,14 @@ int main(void) {
       cmocka_unit_test(test_bench_throughput_unreliable_accounts_for_all),
       cmocka_unit_test(test_bench_publish_and_take_alone),
       cmocka_unit_test(test_bench_publish_exclusive),
+      cmocka_unit_test(test_bench_wake),
+      cmocka_unit_test(test_bench_fanout),
+      cmocka_unit_test(test_bench_control),
+      cmocka_unit_test(test_bench_touch),
+      cmocka_unit_test(test_bench_control_with_more_channels_than_one_process_has),
       cmocka_unit_test_setup_teardown(test_bench_with_a_given_broker, test_broker_setup, test_broker_teardown),
       cmocka_unit_test(test_bench_without_its_broker_fails),
+      cmocka_unit_test_setup_teardown(test_bench_plots_of_all, test_broker_setup, test_broker_teardown),
       cmocka_unit_test_setup_teardown(test_bench_plot, test_broker_setup, test_broker_teardown),
   };
   return cmocka_run_group_tests_name("bench", tests, NULL, NULL);

@@ -24,6 +24,7 @@ static void test_histogram_of_nothing(void **state) {
   (void)state;
   assert_true(histogram_at(&histogram, 0.5) == 0);
   assert_true(histogram_at(&histogram, 1) == 0);
+  assert_true(histogram_mean(&histogram) == 0);
 }
 
 static void test_histogram_small_values_are_exact(void **state) {
@@ -36,6 +37,7 @@ static void test_histogram_small_values_are_exact(void **state) {
   assert_int_equal(histogram.count, 500);
   assert_int_equal(histogram.min, 1);
   assert_int_equal(histogram.max, 500);
+  assert_true(histogram_mean(&histogram) == 250.5);
 }
 
 /* One value among two larger ones, so that min and max do not help. */
