@@ -160,7 +160,7 @@ static int measure_all(struct bench *bench, const struct alone_kind *kind, struc
 int alone_measure(struct bench *bench, const struct alone_kind *kind) {
   struct alone *alone = shared_new(sizeof *alone);
   if (alone == NULL) return EXIT_FAILED;
-  report_begin(bench, kind->title, columns, 1);
+  report_begin(bench, kind->title, columns);
   int code = measure_all(bench, kind, alone);
   shared_free(alone, sizeof *alone);
   return code;

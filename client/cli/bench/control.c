@@ -17,8 +17,7 @@ enum {
   LEAST_COUNT = 5,
   FILL_EACH =
       500, /* channels of one filling process: a process has a limit of mappings, CREW_MAX processes are enough */
-  MANY = 10000,
-  MANY_DESCRIPTORS = 60000, /* a broker of so many channels needs them */
+  DESCRIPTORS_EACH = 5, /* of the broker for a channel, rather too many */
   UNKNOWN = -1,
 };
 
@@ -222,23 +221,30 @@ static const struct column columns[] = {{"CHANNELS", "channels", FORMAT_COUNT},
                                         {"SHARED/CH.", "shared_bytes_per_channel", FORMAT_BYTES},
                                         {NULL, NULL, FORMAT_TEXT}};
 
-/* The most descriptors that a broker of ours may have. */
-static uint64_t descriptor_limit(void) {
+/* As many channels as a private broker has descriptors for. */
+static uint64_t most_channels(void) {
   struct rlimit limit;
-  return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_max : 0;
+  return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_max / DESCRIPTORS_EACH : UINT64_MAX;
 }
 
 int bench_control(struct bench *bench) {
-  static const uint64_t usual[] = {10, 100, 1000, MANY};
-  size_t fitting = descriptor_limit() >= MANY_DESCRIPTORS ? 4 : 3;
+  static const uint64_t usual[] = {10, 100, 1000, 10000};
+  uint64_t most = bench->settings.socket == NULL ? most_channels() : UINT64_MAX;
+  size_t fitting = sizeof usual / sizeof usual[0];
+  while (fitting > 1 && usual[fitting - 1] > most) fitting--;
   struct list channels = bench_list(&bench->settings.channels, fitting, usual);
+  for (size_t i = 0; i < channels.count; i++) {
+    if (channels.values[i] > most)
+      return fail(EXIT_FAILED, "a broker has descriptors for %llu channels here, not for %llu: raise ulimit -Hn",
+                  (unsigned long long)most, (unsigned long long)channels.values[i]);
+  }
   struct office *office = shared_new(sizeof *office);
   int code = office != NULL ? EXIT_OK : EXIT_FAILED;
   report_begin(bench,
                bench->settings.opens_readers ? "Subscribers opened and closed, beside a bare socket round trip"
                                              : "Publishers with a channel each, opened and closed, beside a bare "
                                                "socket round trip",
-               columns, 1);
+               columns);
   for (size_t i = 0; i < channels.count && code == EXIT_OK; i++) code = measure_case(bench, office, channels.values[i]);
   shared_free(office, sizeof *office);
   return code;

@@ -177,7 +177,7 @@ static void begin(struct bench *bench) {
   snprintf(title, sizeof title, "Round trips, %s, payload %s, beside a %s%s", waiting_name(settings->waiting),
            settings->is_touched ? "written and read" : "untouched", bare_name(limit_of(settings->waiting)),
            settings->is_touched ? " with the same bytes written and read" : "");
-  report_begin(bench, title, columns, BUSY);
+  report_begin(bench, title, columns);
 }
 
 int bench_latency(struct bench *bench) {

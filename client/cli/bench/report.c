@@ -69,24 +69,25 @@ static void print_row(struct report *report, const json_t *result) {
   if (!report->has_head) {
     for (const struct column *column = report->columns; column->title != NULL; column++)
       printf(" %*s", COLUMN_WIDTH, column->title);
-    putchar('\n');
+    printf(" %*s\n", COLUMN_WIDTH, "PINNED");
     report->has_head = true;
   }
   for (const struct column *column = report->columns; column->title != NULL; column++)
     print_cell(field(result, column->path), column->format);
+  print_cell(field(result, "pinned"), FORMAT_TEXT);
   putchar('\n');
   fflush(stdout); /* the next case takes a while */
 }
 
-void report_begin(struct bench *bench, const char *title, const struct column *columns, unsigned busy) {
+void report_begin(struct bench *bench, const char *title, const struct column *columns) {
   struct report *report = bench->report;
   report->columns = columns;
   report->has_head = false;
   if (report->is_json) return;
   const struct settings *settings = &bench->settings;
-  printf("%s; medians of %u repetitions, %s, broker: %s; reading the clock, %lld ns, is subtracted\n", title,
-         (unsigned)settings->repetitions, crew_is_pinned(bench, busy) ? "pinned" : "not pinned",
-         settings->socket != NULL ? settings->socket : settings->backend, (long long)bench->stamp_ns);
+  printf("%s; medians of %u repetitions, broker: %s; reading the clock, %lld ns, is subtracted\n", title,
+         (unsigned)settings->repetitions, settings->socket != NULL ? settings->socket : settings->backend,
+         (long long)bench->stamp_ns);
 }
 
 /* ---- the objects ---- */

@@ -24,9 +24,9 @@ struct report {
 struct report *report_new(bool is_json);
 void report_free(struct report *report);
 
-/* The columns, and whether so many busy processes are pinned; the table begins with the first case. */
-void report_begin(struct bench *bench, const char *title, const struct column *columns, unsigned busy);
-/* The case with what is common to all of them; takes it (NULL: memory was short).  The exit code. */
+/* The columns; a last one says whether the processes were pinned.  The table begins with the first case. */
+void report_begin(struct bench *bench, const char *title, const struct column *columns);
+/* The case of so many busy processes with what is common to all; takes it (NULL: memory was short).  The exit code. */
 int report_add(struct bench *bench, const char *name, unsigned busy, uint64_t count, json_t *result);
 /* One object for one case, an array for several; nothing for a table.  The exit code. */
 int report_end(const struct report *report);

@@ -12,8 +12,9 @@
 #include "traffic.h"
 
 enum {
-  MESSAGES = 2000000, /* of all publishers, a repetition */
+  MESSAGES = 2000000, /* from one publisher to one subscriber, a repetition */
   LEAST_MESSAGES = 64,
+  UNPINNED_PART = 4,
   BATCH = 16, /* messages that take-many asks for */
   USUAL_SLOTS = 1024,
   ENDS_MAX = 64, /* publishers, and subscribers */
@@ -25,10 +26,12 @@ struct stream {
   uint64_t size, each; /* messages of each publisher */
   unsigned publishers;
   bool is_touched, takes_one;
-  int64_t publishing_ns[ENDS_MAX];
+  struct {
+    int64_t begun, ended; /* of the clock */
+  } writers[ENDS_MAX];
   struct {
     uint64_t received, lost;
-    int64_t elapsed_ns;
+    int64_t ended;
   } readers[ENDS_MAX];
 };
 
@@ -39,9 +42,9 @@ static void publish_all(void *shared, unsigned number) {
   slc_publisher *publisher = traffic_publisher(traffic_connect(&stream->traffic), &stream->traffic);
   barrier_wait(&stream->barrier); /* the channel has its shape */
   barrier_wait(&stream->barrier); /* all subscribe */
-  int64_t before = now_ns();
+  stream->writers[number].begun = now_ns();
   for (uint64_t i = 1; i <= stream->each; i++) traffic_send(publisher, stream->size, i, stream->is_touched);
-  stream->publishing_ns[number] = now_ns() - before;
+  stream->writers[number].ended = now_ns();
   barrier_wait(&stream->barrier); /* who waits for messages sees us leave only when there are no more */
 }
 
@@ -55,7 +58,6 @@ static void receive_all(void *shared, unsigned number) {
   barrier_wait(&stream->barrier);
   size_t max = stream->takes_one ? 1 : BATCH;
   uint64_t last = stream->each * stream->publishers, ordinal = 0, received = 0;
-  int64_t before = now_ns();
   while (ordinal < last) {
     size_t count = traffic_receive(subscriber, messages, max);
     for (size_t i = 0; i < count; i++) payload_read(messages[i].data, messages[i].size, stream->is_touched);
@@ -63,7 +65,7 @@ static void receive_all(void *shared, unsigned number) {
     received += count;
     traffic_release(subscriber, messages, count);
   }
-  stream->readers[number].elapsed_ns = now_ns() - before;
+  stream->readers[number].ended = now_ns();
   worker_check("cannot see the losses", slc_subscriber_stats_get(subscriber, &stats));
   stream->readers[number].received = received;
   stream->readers[number].lost = stats.dropped;
@@ -83,29 +85,38 @@ static double per_second(uint64_t count, int64_t elapsed_ns) {
   return elapsed_ns > 0 ? (double)count * 1e9 / (double)elapsed_ns : 0;
 }
 
+/* All rates count from the first publisher's beginning: a reader that had no processor then was no faster for that. */
+static int64_t beginning(const struct stream *stream) {
+  int64_t first = stream->writers[0].begun;
+  for (unsigned i = 1; i < stream->publishers; i++) {
+    if (stream->writers[i].begun < first) first = stream->writers[i].begun;
+  }
+  return first;
+}
+
 /* Adds up one repetition; every ordinal was either received or lost. */
 static int collect(const struct stream *stream, struct throughput *throughput, uint64_t repetition) {
   double sum = 0, slowest = 0;
-  int64_t publishing_ns = 0;
+  int64_t begun = beginning(stream), published = begun;
   uint64_t sent = stream->each * stream->publishers;
   for (unsigned i = 0; i < throughput->subscribers; i++) {
     uint64_t received = stream->readers[i].received, lost = stream->readers[i].lost;
     if (received + lost != sent)
       return fail(EXIT_FAILED, "subscriber %u received %llu and lost %llu of %llu messages", i,
                   (unsigned long long)received, (unsigned long long)lost, (unsigned long long)sent);
-    double rate = per_second(received, stream->readers[i].elapsed_ns);
+    double rate = per_second(received, stream->readers[i].ended - begun);
     sum += rate;
     if (i == 0 || rate < slowest) slowest = rate;
     throughput->received += received;
     throughput->lost += lost;
   }
   for (unsigned i = 0; i < stream->publishers; i++) {
-    if (stream->publishing_ns[i] > publishing_ns) publishing_ns = stream->publishing_ns[i];
+    if (stream->writers[i].ended > published) published = stream->writers[i].ended;
   }
   throughput->sent += sent;
   throughput->received_per_s[repetition] = sum / throughput->subscribers;
   throughput->slowest_per_s[repetition] = slowest;
-  throughput->published_per_s[repetition] = per_second(sent, publishing_ns);
+  throughput->published_per_s[repetition] = per_second(sent, published - begun);
   return EXIT_OK;
 }
 
@@ -141,7 +152,9 @@ static int measure_case(struct bench *bench, struct stream *stream, uint64_t pub
   const struct settings *settings = &bench->settings;
   struct throughput result = {.publishers = (unsigned)publishers, .subscribers = (unsigned)subscribers};
   unsigned ends = (unsigned)(publishers + subscribers);
-  uint64_t count = bench_count(bench, MESSAGES, LEAST_MESSAGES);
+  /* So that it ends, where all wait for each other and for processors. */
+  uint64_t usual = MESSAGES / (publishers * subscribers) / (crew_is_pinned(bench, ends) ? 1 : UNPINNED_PART);
+  uint64_t count = bench_count(bench, usual, LEAST_MESSAGES);
   stream->traffic = (struct traffic){
       .slots = (uint32_t)(settings->slots.count > 0 ? settings->slots.values[0] : USUAL_SLOTS),
       .slot_size = size,
@@ -202,7 +215,7 @@ int bench_throughput(struct bench *bench) {
   snprintf(title, sizeof title, "Streams, %s, take %s, payload %s, beside a bare ring of cache lines",
            settings->is_unreliable ? "unreliable" : "reliable", settings->takes_one ? "one" : "many",
            settings->is_touched ? "written and read" : "untouched");
-  report_begin(bench, title, columns, (unsigned)(publishers.values[0] + subscribers.values[0]));
+  report_begin(bench, title, columns);
   for (size_t p = 0; p < publishers.count; p++) {
     for (size_t s = 0; s < subscribers.count; s++) {
       for (size_t i = 0; i < sizes.count && code == EXIT_OK; i++)

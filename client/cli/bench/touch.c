@@ -161,7 +161,7 @@ int bench_touch(struct bench *bench) {
   touch->count = slots / 2;
   snprintf(title, sizeof title, "First touch of %llu messages of %s, beside the second, ns each",
            (unsigned long long)touch->count, human_bytes((double)size, bytes));
-  report_begin(bench, title, columns, 1);
+  report_begin(bench, title, columns);
   int code = measure_all(bench, touch);
   shared_free(touch, sizeof *touch);
   return code;

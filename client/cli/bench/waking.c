@@ -305,7 +305,7 @@ int waking_measure(struct bench *bench, const char *name, const char *title, enu
                                           {NULL, NULL, FORMAT_TEXT}};
   static const uint64_t usual_size[] = {USUAL_SIZE};
   struct list sizes = bench_list(&bench->settings.sizes, 1, usual_size);
-  report_begin(bench, title, columns, 1 + (unsigned)sleepers->values[0]);
+  report_begin(bench, title, columns);
   int code = EXIT_OK;
   for (size_t i = 0; i < sleepers->count; i++) {
     for (size_t k = 0; k < sizes.count && code == EXIT_OK; k++)

@@ -67,6 +67,7 @@ expect 2 "Try 'slotcast bench take --help'" slotcast bench take --tke one
 expect 2 'numbers from 8 to' slotcast bench latency --size 64,7
 expect 2 '1 to 128 subscribers' slotcast bench fanout --subscribers 129
 expect 2 '--by is' slotcast bench wake --by post
+expect 1 'raise ulimit -Hn' sh -c 'ulimit -n 1000; exec slotcast bench control --channels 1000'
 expect 2 '--open is' slotcast bench control --open all
 expect 2 '1 to 64 subscribers' slotcast bench throughput --subscribers 1,0
 expect 2 '--repeat takes' slotcast bench latency --repeat 4
