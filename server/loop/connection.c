@@ -40,6 +40,7 @@ struct slc__connection {
   bool closing;
   bool wants_writable; /* a try_send was refused */
   bool is_paused;      /* too few descriptors to receive */
+  bool is_pause_told;  /* and that it waits has been logged, once until it can receive again */
   STAILQ_HEAD(, datagram) queue;
   size_t queued_bytes;
 };
@@ -104,8 +105,9 @@ static void on_retry(uv_timer_t *timer) {
 }
 
 static void pause_reading(struct slc__connection *connection) {
-  slc__log(SLC__LOG_WARNING, "file descriptors are short: a client waits (raise LimitNOFILE=, or ulimit -n)");
-  connection->is_paused = true;
+  if (!connection->is_pause_told)
+    slc__log(SLC__LOG_WARNING, "file descriptors are short: a client waits (raise LimitNOFILE=, or ulimit -n)");
+  connection->is_pause_told = connection->is_paused = true;
   uv_timer_start(&connection->retry, on_retry, RETRY_MS, 0);
   watch_or_retry(connection);
 }
@@ -127,6 +129,7 @@ static void read_some(struct slc__connection *connection) {
       connection->events->ended(connection->owner, status == SLC__NET_CLOSED ? 0 : status);
       return;
     }
+    connection->is_pause_told = false;
     connection->events->received(connection->owner, receive_buffer, size, &fds);
     slc__fds_deinit(&fds);
   }
