@@ -15,6 +15,7 @@ static const char create_help[] =
     "  --slots N             messages that it has room for, 4 to 1048576 (default 64)\n"
     "  --slot-size BYTES     largest message (default 1024); larger ones make it grow\n"
     "  --fixed-size          it does not grow; its publishers must ask for the same\n"
+    "  --split               payloads lie in memory of their own; its publishers must ask for the same\n"
     "  --reliable            its publishers wait for reliable subscribers; they must be reliable, too\n"
     "  --type TEXT           what the bytes are; users with another type are refused\n"
     "  --keep-last N         so many newest messages are always retained\n"
@@ -108,6 +109,9 @@ static int take_option(int option, const char *value, struct create_options *ret
   case 'r':
     ret->shape.reliable = 1;
     return EXIT_OK;
+  case 'p':
+    ret->shape.split = 1;
+    return EXIT_OK;
   case 't':
     ret->shape.type = value;
     return EXIT_OK;
@@ -131,6 +135,7 @@ static int parse_create(int argc, char **argv, struct create_options *ret) {
   static const struct option others[] = {
       {"slot-size", required_argument, NULL, 's'},
       {"fixed-size", no_argument, NULL, 'f'},
+      {"split", no_argument, NULL, 'p'},
       {"reliable", no_argument, NULL, 'r'},
       {"type", required_argument, NULL, 't'},
       {"checksum", required_argument, NULL, 'c'},

@@ -160,6 +160,10 @@ static void print_terms(const slc_channel_info *channel) {
     printf("%sdisconnects slow subscribers", separator);
     separator = ", ";
   }
+  if (channel->is_split) {
+    printf("%ssplit: payloads in memory of their own", separator);
+    separator = ", ";
+  }
   print_term("keeps the last", channel->keep_last, &separator);
   print_term("subscribers up to", channel->max_subscribers, &separator);
   print_term("loans up to", channel->max_loans, &separator);

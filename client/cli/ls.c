@@ -29,13 +29,13 @@ static const char *checksum_name(int checksum) {
 /* What is settled for all of its users; 0 where there is no limit. */
 static json_t *terms_to_json(const slc_channel_info *channel) {
   char pages[32];
-  return json_pack("{s:b, s:b, s:b, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:s}", "persistent",
+  return json_pack("{s:b, s:b, s:b, s:b, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:s}", "persistent",
                    channel->is_persistent, "lingering", channel->is_lingering, "fixed_size", channel->is_fixed_size,
-                   "linger_ns", (json_int_t)channel->linger_ns, "keep_last", (json_int_t)channel->keep_last,
-                   "metadata_size", (json_int_t)channel->metadata_size, "checksum", checksum_name(channel->checksum),
-                   "checksum_size", (json_int_t)channel->checksum_size, "max_subscribers",
-                   (json_int_t)channel->max_subscribers, "max_loans", (json_int_t)channel->max_loans, "max_holds",
-                   (json_int_t)channel->max_holds, "slow", slow_name(channel->slow_policy), "backend",
+                   "split", channel->is_split, "linger_ns", (json_int_t)channel->linger_ns, "keep_last",
+                   (json_int_t)channel->keep_last, "metadata_size", (json_int_t)channel->metadata_size, "checksum",
+                   checksum_name(channel->checksum), "checksum_size", (json_int_t)channel->checksum_size,
+                   "max_subscribers", (json_int_t)channel->max_subscribers, "max_loans", (json_int_t)channel->max_loans,
+                   "max_holds", (json_int_t)channel->max_holds, "slow", slow_name(channel->slow_policy), "backend",
                    backend_text(channel->backend), "pages", pages_text(channel->pages, pages));
 }
 
@@ -72,14 +72,15 @@ static json_t *all_to_json(const slc_channel_info *channels, size_t count) {
 }
 
 static int print_table(const slc_channel_info *channels, size_t count) {
-  printf("%-32s %7s %5s %5s %8s %12s %14s %12s\n", "CHANNEL", "VIRTUAL", "PUBS", "SUBS", "SLOTS", "SLOT SIZE",
-         "MESSAGES", "MEMORY");
+  printf("%-32s %7s %5s %5s %8s %12s %14s %12s %6s\n", "CHANNEL", "VIRTUAL", "PUBS", "SUBS", "SLOTS", "SLOT SIZE",
+         "MESSAGES", "MEMORY", "SPLIT");
   for (size_t i = 0; i < count; i++) {
     char virtual_count[16] = "-", slot_size[32], memory[32];
     if (channels[i].max_virtual > 0) snprintf(virtual_count, sizeof virtual_count, "%u", channels[i].virtual_count);
-    printf("%-32s %7s %5u %5u %8u %12s %14llu %12s\n", channels[i].name, virtual_count, channels[i].publishers,
+    printf("%-32s %7s %5u %5u %8u %12s %14llu %12s %6s\n", channels[i].name, virtual_count, channels[i].publishers,
            channels[i].subscribers, channels[i].slots, human_bytes((double)channels[i].slot_size, slot_size),
-           (unsigned long long)channels[i].messages, human_bytes((double)channels[i].memory, memory));
+           (unsigned long long)channels[i].messages, human_bytes((double)channels[i].memory, memory),
+           channels[i].is_split ? "split" : "-");
   }
   return EXIT_OK;
 }

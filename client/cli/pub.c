@@ -22,6 +22,7 @@ static const char help_text[] =
     "  --keep-last N          the channel always retains its N newest messages, for those who come late\n"
     "  --checksum             messages carry a CRC-32C, which subscribers compare\n"
     "  --fixed-size           the channel does not grow: all its publishers must ask for that\n"
+    "  --split                payloads lie in memory of their own: all its publishers must ask for that\n"
     "  --linger MS            the channel stays, with its messages, so long after its last user has left\n"
     "  --backend NAME         memfd or shm (files in /dev/shm), if this makes it; default: as the broker has it\n"
     "  --pages KIND           small, transparent, or the size of huge ones (2M, 1G), if this makes it\n"
@@ -38,7 +39,7 @@ static const char help_text[] =
 struct pub_options {
   struct memory_options memory;
   const char *channel, *multiplexer, *file, *socket;
-  bool reliable, fixed_size, checksum, lines, quiet;
+  bool reliable, fixed_size, checksum, split, lines, quiet;
   int slow_policy;
   uint64_t linger_ms, slots, keep_last, frame, wait_subscribers;
 };
@@ -49,6 +50,7 @@ static int parse(int argc, char **argv, struct pub_options *ret) {
       {"reliable", no_argument, NULL, 'r'},
       {"fixed-size", no_argument, NULL, 'F'},
       {"checksum", no_argument, NULL, 'C'},
+      {"split", no_argument, NULL, 'P'},
       {"linger", required_argument, NULL, 'L'},
       {"slots", required_argument, NULL, 's'},
       {"slow", required_argument, NULL, 'p'},
@@ -81,6 +83,9 @@ static int parse(int argc, char **argv, struct pub_options *ret) {
       break;
     case 'C':
       ret->checksum = true;
+      break;
+    case 'P':
+      ret->split = true;
       break;
     case 'L':
       if (!parse_number(optarg, 1, LINGER_MAX_MS, &ret->linger_ms))
@@ -252,6 +257,7 @@ int command_pub(int argc, char **argv) {
   shape.checksum = options.checksum ? SLC_CHECKSUM_CRC32C : SLC_CHECKSUM_NONE;
   shape.fixed_size = options.fixed_size;
   shape.slow_policy = options.slow_policy;
+  shape.split = options.split;
   shape.linger_ns = (int64_t)options.linger_ms * NS_PER_MS;
   shape.multiplexer = options.multiplexer;
   shape.backend = options.memory.backend;

@@ -23,6 +23,7 @@ static int request_create(slc_client *client, const char *channel, const slc_cha
   shape.pages = options->pages;
   shape.max_virtual = options->max_virtual;
   shape.slow_policy = (uint32_t)options->slow_policy;
+  shape.split = options->split != 0;
   Slotcast__CreateChannel body = SLOTCAST__CREATE_CHANNEL__INIT;
   body.shape = &shape;
   body.max_loans = options->max_loans;

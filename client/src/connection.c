@@ -297,21 +297,26 @@ static int request_exchange(slc_client *client, Slotcast__Message *message, cons
   return status;
 }
 
-int slc__request(slc_client *client, Slotcast__Message *message, int fd, slc__answer_fn answer, void *ctx) {
+int slc__request_with(slc_client *client, Slotcast__Message *message, const int *fds, size_t fd_count,
+                      slc__answer_fn answer, void *ctx) {
   struct slc__request request = {.answer = answer, .ctx = ctx};
+  pthread_mutex_lock(&client->request_lock);
+  int status = request_exchange(client, message, fds, fd_count, &request);
+  pthread_mutex_unlock(&client->request_lock);
+  return status;
+}
+
+int slc__request(slc_client *client, Slotcast__Message *message, int fd, slc__answer_fn answer, void *ctx) {
   Slotcast__Descriptor entry = SLOTCAST__DESCRIPTOR__INIT;
   Slotcast__Descriptor *manifest[] = {&entry};
   size_t fd_count = fd >= 0 ? 1 : 0;
-  if (fd_count > 0) { /* the one kind of descriptor that clients send */
+  if (fd_count > 0) { /* the one kind of descriptor that goes alone */
     entry.kind = SLOTCAST__DESCRIPTOR_KIND__DOORBELL;
     entry.writable = 1;
     message->n_descriptors = fd_count;
     message->descriptors = manifest;
   }
-  pthread_mutex_lock(&client->request_lock);
-  int status = request_exchange(client, message, &fd, fd_count, &request);
-  pthread_mutex_unlock(&client->request_lock);
-  return status;
+  return slc__request_with(client, message, &fd, fd_count, answer, ctx);
 }
 
 int slc__answer_unexpected(const struct slc__received *received) {

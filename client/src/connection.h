@@ -52,6 +52,9 @@ void slc__connection_close(slc_client *client);
  * sentence; SLC_INVALID, SLC_BROKER_GONE, SLC_TIMED_OUT, SLC_NO_DESCRIPTORS; else what `answer` returned.  Takes both
  * locks. */
 int slc__request(slc_client *client, Slotcast__Message *message, int fd, slc__answer_fn answer, void *ctx);
+/* The same with descriptors, which the message's manifest names; they stay the caller's. */
+int slc__request_with(slc_client *client, Slotcast__Message *message, const int *fds, size_t fd_count,
+                      slc__answer_fn answer, void *ctx);
 /* For requests whose answer is Done. */
 int slc__request_done(slc_client *client, Slotcast__Message *message, int fd);
 /* Says goodbye for one publisher or subscriber; where the broker hangs, without waiting for its answer. */

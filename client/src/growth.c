@@ -84,6 +84,16 @@ static int advance(struct slc__growth *growth, uint64_t wanted) {
                                slot_size);
 }
 
+/* The first one of a split channel: complete before there is a loan. */
+int slc__growth_begin(struct slc__growth *growth) {
+  const struct slc__geometry *shape = &growth->control->geometry;
+  int status = SLC_GONE;
+  for (int i = 0; i < TRIES && status == SLC_GONE; i++)
+    status = slc__generations_grow(&growth->generations, growth->client, growth->user, shape, growth->memory,
+                                   shape->slot_size, shape->slot_size);
+  return status;
+}
+
 int slc__growth_enter(struct slc__growth *growth, uint64_t size, struct slc__generation **ret_generation) {
   for (int i = 0; i < TRIES; i++) {
     struct slc__generation *newest = slc__generations_newest(&growth->generations);
@@ -93,7 +103,7 @@ int slc__growth_enter(struct slc__growth *growth, uint64_t size, struct slc__gen
       return 0;
     }
     int status = advance(growth, size);
-    if (status != 0) return status;
+    if (status != 0 && status != SLC_GONE) return status; /* gone: others wanted larger ones, or gave up */
   }
   return slc__fail(SLC_PROTOCOL, "the broker does not give slots for a message of %ju bytes", (uintmax_t)size);
 }

@@ -24,6 +24,9 @@ struct slc__growth {
  * on_growth), SLC_TOO_LARGE, SLC_INVALID, SLC_LIMIT, SLC_BROKER_GONE, SLC_NO_DESCRIPTORS, SLC_NO_MEMORY, SLC_PROTOCOL.
  */
 int slc__growth_enter(struct slc__growth *growth, uint64_t size, struct slc__generation **ret_generation);
+/* For a split channel, before the first loan: its newest generation is mapped, and made where there is none.  The
+ * statuses of slc__split_complete. */
+int slc__growth_begin(struct slc__growth *growth);
 /* The loan has been published or discarded. */
 void slc__growth_leave(struct slc__growth *growth, uint32_t number);
 

@@ -64,6 +64,7 @@ static int channel_fill(slc_channel_info *channel, const Slotcast__ChannelSummar
     channel->checksum = (int)summary->geometry->checksum;
     channel->checksum_size = summary->geometry->checksum_size;
     channel->max_virtual = summary->geometry->virtual_max;
+    channel->is_split = summary->geometry->split;
     channel->virtual_count = summary->virtual_channels;
     channel->backend = (int)summary->geometry->backend;
     channel->pages = summary->geometry->pages;

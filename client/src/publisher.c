@@ -43,6 +43,7 @@ struct slc_publisher {
   struct slc__turn turn;
   struct slc__pub pub;
   uint64_t slot_size;
+  uint64_t first_capacity; /* payload bytes of a slot in the first buffers; 0: a split channel */
   struct loan_entry *loans;
   uint32_t *idle_loans; /* stack of the indices not on loan */
   uint32_t idle_count;
@@ -62,6 +63,7 @@ struct slc_publisher {
   struct slc__control control;
   struct slc__buffers buffers;
   struct slc__growth growth;
+  struct slc__allocator allocator; /* of a split channel */
   struct slc__mapping control_mapping, buffers_mapping;
   struct slc__memory memory; /* of the channel, and how this publisher maps it */
   slc_client *client;
@@ -150,6 +152,7 @@ static int objects_map(slc_publisher *publisher, const struct slc__geometry *sha
   slc__control_init(&publisher->control, shape, publisher->control_mapping.base);
   slc__buffers_init(&publisher->buffers, shape, publisher->buffers_mapping.base);
   publisher->slot_size = shape->slot_size;
+  publisher->first_capacity = publisher->buffers.capacity;
   return 0;
 }
 
@@ -210,6 +213,7 @@ static int request_open(slc_publisher *publisher, const char *channel, const slc
   body.max_subscribers = options->max_subscribers;
   body.linger_ns = (uint64_t)options->linger_ns;
   body.slow_policy = (uint32_t)options->slow_policy;
+  body.split = options->split != 0;
   if (options->multiplexer != NULL) body.multiplexer = (char *)options->multiplexer;
   body.max_virtual = options->max_virtual;
   body.virtual_id = options->virtual_id;
@@ -264,6 +268,21 @@ static int pub_choose(slc_publisher *publisher, const slc_publisher_options *opt
   return slc__fail(SLC_NO_MEMORY, "no memory for the retirement of %u messages", publisher->control.geometry.slots);
 }
 
+/* A split channel has its memory before there is a loan. */
+static int split_begin(slc_publisher *publisher, const slc_publisher_options *options) {
+  if (publisher->control.geometry.split == 0) return 0;
+  publisher->allocator = (struct slc__allocator){
+      .slots_per_object = options->slots_per_object != 0 ? options->slots_per_object : 1,
+      .allocate = options->allocate_payload,
+      .map = options->map_payload,
+      .unmap = options->unmap_payload,
+      .release = options->free_payload,
+      .ctx = options->callback_ctx,
+  };
+  publisher->growth.generations.allocator = &publisher->allocator;
+  return slc__growth_begin(&publisher->growth);
+}
+
 static int publisher_make(slc_publisher *publisher, const char *channel, const slc_publisher_options *options) {
   publisher->guard = publisher->client->guard;
   publisher->has_timestamp = !options->no_timestamp;
@@ -289,6 +308,8 @@ static int publisher_make(slc_publisher *publisher, const char *channel, const s
       .on_growth = options->on_growth,
       .ctx = options->callback_ctx,
   };
+  status = split_begin(publisher, options);
+  if (status != 0) return status;
   return pub_choose(publisher, options);
 }
 
@@ -419,9 +440,9 @@ static void payload_place(const slc_publisher *publisher, struct loan_entry *ent
   entry->data = slc__pub_payload(&publisher->pub, entry->slot, in_prefix ? 1 : SLC__INLINE + 1);
 }
 
-/* A generation for a message that is larger than the first one's slots; *ret_later stays NULL for others. */
-static int later_enter(slc_publisher *publisher, size_t size, struct slc__generation **ret_later) {
-  if (__builtin_expect(size <= publisher->slot_size, 1)) return 0;
+/* A generation for a message that does not fit into the first buffers; *ret_later stays NULL for others. */
+static int later_enter(slc_publisher *publisher, uint64_t size, struct slc__generation **ret_later) {
+  if (__builtin_expect(size <= publisher->first_capacity, 1)) return 0;
   return slc__growth_enter(&publisher->growth, size, ret_later);
 }
 
@@ -458,13 +479,14 @@ static inline int slot_loan(slc_publisher *publisher, const struct slc__retired 
 /* A loan for a message of up to `size` bytes, in this slot (NULL: in any). */
 static int loan_make(slc_publisher *publisher, size_t size, const struct slc__retired *wanted, slc_loan *ret_loan) {
   struct slc__generation *later = NULL;
+  uint64_t wanted_size = size != 0 ? size : publisher->slot_size;
   uint32_t slot = 0;
   int status;
   if (publisher->idle_count == 0)
     status = slc__fail(SLC_LOAN_LIMIT, "all %u loans of this publisher are in use: publish or discard one first",
                        publisher->max_loans);
   else
-    status = later_enter(publisher, size, &later);
+    status = later_enter(publisher, wanted_size, &later);
   if (status == 0) status = slot_loan(publisher, wanted, &slot);
   if (status != 0) {
     if (later != NULL) slc__growth_leave(&publisher->growth, later->number);
@@ -472,7 +494,7 @@ static int loan_make(slc_publisher *publisher, size_t size, const struct slc__re
   }
   struct loan_entry *entry = &publisher->loans[publisher->idle_loans[--publisher->idle_count]];
   entry->slot = slot;
-  payload_place(publisher, entry, size != 0 ? size : publisher->slot_size, later);
+  payload_place(publisher, entry, wanted_size, later);
   *ret_loan = (slc_loan){
       .data = entry->data,
       .capacity = (size_t)entry->capacity,
@@ -749,4 +771,19 @@ int slc_publisher_stats_get(slc_publisher *publisher, slc_publisher_stats *ret_s
       .virtual_id = publisher->virtual_id,
   };
   return slc__stats_copy(ret_stats, &stats, sizeof stats);
+}
+
+/* ---- payloads of split channels --------------------------------------------------------------------------------- */
+
+int slc_publisher_payload(slc_publisher *publisher, const void *address, slc_payload_info *ret_payload) {
+  int status = begin(publisher);
+  if (status != 0) return status;
+  return end(publisher, slc__generations_payload(&publisher->growth.generations, address, ret_payload));
+}
+
+int slc_publisher_payloads(slc_publisher *publisher, slc_payload_info *ret_payloads, size_t max, size_t *ret_count) {
+  int status = begin(publisher);
+  if (status != 0) return status;
+  slc__generations_payloads(&publisher->growth.generations, ret_payloads, max, ret_count);
+  return end(publisher, 0);
 }

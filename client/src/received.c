@@ -115,6 +115,7 @@ int slc__received_geometry(const Slotcast__Geometry *geometry, struct slc__geome
       .virtual_max = geometry->virtual_max,
       .backend = (uint8_t)geometry->backend,
       .pages = (uint8_t)pages,
+      .split = geometry->split ? 1 : 0,
   };
   if (slc__geometry_check(&shape) != 0)
     return slc__fail(SLC_PROTOCOL, "the broker named an impossible shape: %u slots of %ju bytes, a log of %u",

@@ -64,8 +64,9 @@ struct slc_subscriber {
   struct slc__virtual_view view; /* of a multiplexer */
   struct held *held;             /* per hold */
   struct slc__generations generations;
-  int bell_fd; /* receiving end of the pair; -1: no readiness descriptor asked for */
-  int ring_fd; /* sending end */
+  uint32_t looked_for; /* of a split channel: the newest generation that was asked for before it was needed */
+  int bell_fd;         /* receiving end of the pair; -1: no readiness descriptor asked for */
+  int ring_fd;         /* sending end */
   int epoll_fd;
   int64_t spin_ns;
   slc_subscriber_options options; /* strings are not kept */
@@ -218,6 +219,17 @@ static int payload_of(void *ctx, uint32_t number, uint32_t slot, const uint8_t *
   return 0;
 }
 
+/* Of a split channel every payload is in a generation: that is there before the first message is, so that a message
+ * does not need the broker.  Where it can't be had now, the message asks for it again. */
+static void newest_fetch(slc_subscriber *subscriber) {
+  const struct slc__control_page *page = subscriber->sub.control.page;
+  uint32_t number = atomic_load_explicit(&page->generation, memory_order_acquire);
+  if (subscriber->looked_for == number || atomic_load(&subscriber->client->gone)) return;
+  subscriber->looked_for = number;
+  slc__generations_fetch(&subscriber->generations, subscriber->client, subscriber->user, &subscriber->attachment.shape,
+                         memory_of(&subscriber->attachment.shape, &subscriber->options), SLC__READ_ONLY, 0);
+}
+
 static void tell_drop(void *ctx, uint32_t virtual_id, uint64_t first, uint64_t count) {
   const slc_subscriber *subscriber = ctx;
   subscriber->options.on_drop(subscriber->options.callback_ctx, virtual_id, first + 1, count);
@@ -301,6 +313,7 @@ static int attachment_use(slc_subscriber *subscriber, bool was_first) {
   slc__sub_tell(&subscriber->sub);
   subscriber->attached = true;
   plainness_note(subscriber);
+  if (attachment->shape.split != 0) newest_fetch(subscriber);
   return 0;
 }
 
@@ -494,6 +507,7 @@ static int take_nothing(slc_subscriber *subscriber, int status) {
   if (status == SLC_DISCONNECTED) return disconnected(subscriber);
   if (status == SLC_HOLD_LIMIT || status == SLC_CORRUPT) return slc__fail(status, "%s", slc__status_text(status));
   if (status == SLC_EMPTY && subscriber->bell_fd >= 0) doorbell_rearm(subscriber);
+  if (status == SLC_EMPTY && subscriber->attachment.shape.split != 0) newest_fetch(subscriber);
   return status;
 }
 
@@ -846,4 +860,19 @@ int slc_subscriber_virtual_stats_get(slc_subscriber *subscriber, uint32_t virtua
     slc__turn_end(&subscriber->turn);
   }
   return slc__stats_copy(ret_stats, &stats, sizeof stats);
+}
+
+/* ---- payloads of split channels --------------------------------------------------------------------------------- */
+
+int slc_subscriber_payload(slc_subscriber *subscriber, const void *address, slc_payload_info *ret_payload) {
+  int status = begin(subscriber);
+  if (status != 0) return status;
+  return end(subscriber, slc__generations_payload(&subscriber->generations, address, ret_payload));
+}
+
+int slc_subscriber_payloads(slc_subscriber *subscriber, slc_payload_info *ret_payloads, size_t max, size_t *ret_count) {
+  int status = begin(subscriber);
+  if (status != 0) return status;
+  slc__generations_payloads(&subscriber->generations, ret_payloads, max, ret_count);
+  return end(subscriber, 0);
 }

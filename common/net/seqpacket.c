@@ -50,7 +50,7 @@ int slc__fds_take(struct slc__fds *fds, size_t index) {
  * free, and one poll sees that: it answers POLLNVAL for what is not open.  (F_DUPFD would tell of one number only, and
  * would make the kernel enlarge the table up to it.)  Otherwise the open ones are counted. */
 static bool is_run_free(size_t limit, size_t wanted) {
-  struct pollfd run[SLC__NET_DESCRIPTORS_MAX + 1];
+  struct pollfd run[2 * (SLC__NET_DESCRIPTORS_MAX + 1)];
   if (wanted > sizeof run / sizeof run[0]) return false;
   for (size_t i = 0; i < wanted; i++) run[i] = (struct pollfd){.fd = (int)(limit - wanted + i)};
   if (poll(run, wanted, 0) != (int)wanted) return false;

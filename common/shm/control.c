@@ -26,6 +26,7 @@ void slc__buffers_init(struct slc__buffers *buffers, const struct slc__geometry 
   buffers->stride = slc__layout_slot_stride(g);
   buffers->payload_offset = slc__layout_payload_offset(g);
   buffers->inline_max = slc__layout_inline_max(g);
+  buffers->capacity = g->split != 0 ? 0 : g->slot_size;
 }
 
 struct slc__prefix *slc__buffers_prefix(const struct slc__buffers *buffers, uint32_t slot) {

@@ -88,7 +88,7 @@ static inline int slc__held_payload(struct slc__sub *sub, uint64_t n, uint32_t s
   if (__builtin_expect((ret->flags & SLC__FLAG_GROWN) != 0, 0))
     return slc__held_payload_of_later(sub, n, slot, ret, ret_capacity);
   ret->payload = (const uint8_t *)prefix + sub->buffers.payload_offset;
-  *ret_capacity = sub->control.geometry.slot_size;
+  *ret_capacity = sub->buffers.capacity;
   return SLC_OK;
 }
 

@@ -41,7 +41,7 @@ int slc__geometry_check(const struct slc__geometry *g) {
   if (g->reliable > 1) return SLC_INVALID;
   if (g->slot_size < 1 || g->slot_size > SLC__SLOT_SIZE_MAX) return SLC_INVALID;
   if (g->keep_last > g->slots - 3 || g->metadata_size > SLC__METADATA_MAX) return SLC_INVALID;
-  if (g->virtual_max > SLC__VIRTUAL_MAX || g->reserved[0] != 0 || g->reserved[1] != 0) return SLC_INVALID;
+  if (g->virtual_max > SLC__VIRTUAL_MAX || g->split > 1 || g->reserved != 0) return SLC_INVALID;
   if (g->backend > SLC__BACKEND_SHM || !are_pages_possible(g->pages)) return SLC_INVALID;
   return is_checksum_possible(g) ? SLC_OK : SLC_INVALID;
 }
@@ -116,11 +116,12 @@ uint64_t slc__layout_payload_offset(const struct slc__geometry *g) {
 }
 
 uint32_t slc__layout_inline_max(const struct slc__geometry *g) {
-  return g->virtual_max == 0 ? SLC__INLINE : 0;
+  return g->virtual_max == 0 && g->split == 0 ? SLC__INLINE : 0;
 }
 
 uint64_t slc__layout_slot_stride(const struct slc__geometry *g) {
-  uint64_t behind = g->slot_size <= slc__layout_inline_max(g) ? 0 : g->slot_size;
+  bool is_behind = g->split == 0 && g->slot_size > slc__layout_inline_max(g);
+  uint64_t behind = is_behind ? g->slot_size : 0;
   return align_up(slc__layout_payload_offset(g) + behind, SLC__LINE);
 }
 

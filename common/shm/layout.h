@@ -109,7 +109,8 @@ struct slc__geometry {
   uint32_t virtual_max;    /* virtual channels, 0 .. SLC__VIRTUAL_MAX; 0: a plain channel */
   uint8_t backend;         /* enum slc__backend; 0: not said, which no channel of a broker is */
   uint8_t pages;           /* of the buffers: enum slc__pages, or the logarithm of the size of huge ones; 0: small */
-  uint8_t reserved[2];     /* 0 */
+  uint8_t split;           /* 1: payloads lie in memory of their own, none in the buffers */
+  uint8_t reserved;        /* 0 */
 };
 static_assert(sizeof(struct slc__geometry) == 48, "geometry");
 static_assert(offsetof(struct slc__geometry, slots) == 0, "geometry");
@@ -124,7 +125,8 @@ static_assert(offsetof(struct slc__geometry, checksum_size) == 36, "geometry");
 static_assert(offsetof(struct slc__geometry, virtual_max) == 40, "geometry");
 static_assert(offsetof(struct slc__geometry, backend) == 44, "geometry");
 static_assert(offsetof(struct slc__geometry, pages) == 45, "geometry");
-static_assert(offsetof(struct slc__geometry, reserved) == 46, "geometry");
+static_assert(offsetof(struct slc__geometry, split) == 46, "geometry");
+static_assert(offsetof(struct slc__geometry, reserved) == 47, "geometry");
 
 /* Control: this page, then max_publishers publisher lines, then log[log_size], then own[slots], then
  * maxima[virtual_max + 1] (the greatest ordinal of each virtual channel among those applied).
@@ -203,7 +205,7 @@ static_assert(sizeof(struct slc__publisher_line) == SLC__LINE, "publisher line")
  * Written by the publisher that owns the slot; seq also by whoever evicts it. */
 #define SLC__INLINE 32
 #define SLC__PAYLOAD_OFFSET 64 /* without metadata and checksum; see slc__layout_payload_offset */
-/* Where no payload lies in the prefix. */
+/* Where no payload lies in the prefix: with SLC__FLAG_GROWN, on a multiplexer, and in a split channel. */
 struct slc__prefix_ext {
   _Atomic uint32_t generation;      /* of the payload, with SLC__FLAG_GROWN */
   _Atomic uint32_t virtual_id;      /* 1 .. virtual_max; 0: a plain channel */
@@ -345,7 +347,7 @@ uint64_t slc__layout_payload_offset(const struct slc__geometry *g); /* from the 
 uint32_t slc__layout_inline_max(const struct slc__geometry *g);     /* payload bytes that the prefix may hold */
 uint64_t slc__layout_slot_stride(const struct slc__geometry *g);
 uint64_t slc__layout_buffers_size(const struct slc__geometry *g);
-/* A later generation with slots of `slot_size` bytes. */
+/* A generation with slots of `slot_size` bytes: what each takes (in a split channel, too), and all of them. */
 uint64_t slc__layout_payload_stride(uint64_t slot_size);
 uint64_t slc__layout_payloads_size(const struct slc__geometry *g, uint64_t slot_size);
 uint64_t slc__layout_table_size(uint32_t lines);

@@ -77,7 +77,7 @@ static int shm_open_new(uint32_t pages, const uint8_t session[16], int *ret_fd) 
   return SLC_OK;
 }
 
-static int memfd_open_new(uint32_t pages, int *ret_fd) {
+int slc__object_memfd(uint32_t pages, int *ret_fd) {
   unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
   if (slc__pages_are_huge(pages)) flags |= MFD_HUGETLB | pages << MAP_HUGE_SHIFT;
   int fd = memfd_create("slotcast", flags | MFD_NOEXEC_SEAL);
@@ -91,8 +91,8 @@ static int memfd_open_new(uint32_t pages, int *ret_fd) {
 
 /* ---- making ---- */
 
-static void *map_shared(int fd, uint32_t pages, uint64_t size, int protection) {
-  void *base = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
+void *slc__object_map_shared(int fd, uint32_t pages, uint64_t offset, uint64_t size, int protection) {
+  void *base = mmap(NULL, size, protection, MAP_SHARED, fd, (off_t)offset);
   /* Advice only: where it is not taken, there are small pages. */
   if (base != MAP_FAILED && pages == SLC__PAGES_TRANSPARENT) madvise(base, size, MADV_HUGEPAGE);
   return base;
@@ -108,7 +108,7 @@ static int allocate_plainly(int fd, uint64_t size) {
 
 /* Only a fault in a mapping with that advice gets a transparent huge page. */
 static int allocate_transparently(int fd, uint64_t size) {
-  void *base = map_shared(fd, SLC__PAGES_TRANSPARENT, size, PROT_READ | PROT_WRITE);
+  void *base = slc__object_map_shared(fd, SLC__PAGES_TRANSPARENT, 0, size, PROT_READ | PROT_WRITE);
   if (base == MAP_FAILED) return -1;
   int status = slc__pages_prefault(base, size, true);
   munmap(base, size);
@@ -117,7 +117,7 @@ static int allocate_transparently(int fd, uint64_t size) {
 }
 
 /* Not only ftruncate where it counts: an overcommitted page would be a SIGBUS at the first store. */
-static int set_size(int fd, uint32_t pages, uint64_t size, bool allocate) {
+int slc__object_set_size(int fd, uint32_t pages, uint64_t size, bool allocate) {
   int result;
   do result = ftruncate(fd, (off_t)size);
   while (result != 0 && errno == EINTR);
@@ -132,7 +132,7 @@ static int set_size(int fd, uint32_t pages, uint64_t size, bool allocate) {
 /* Huge pages can't be written to by system calls, and one that were would get a small page where a transparent huge one
  * is to be. */
 static ssize_t write_mapped(int fd, uint32_t pages, const struct slc__header *header) {
-  void *base = map_shared(fd, pages, header->total_size, PROT_READ | PROT_WRITE);
+  void *base = slc__object_map_shared(fd, pages, 0, header->total_size, PROT_READ | PROT_WRITE);
   if (base == MAP_FAILED) return -1;
   int status = slc__pages_prefault(base, slc__pages_size(pages), true);
   if (status == SLC_OK) memcpy(base, header, sizeof *header);
@@ -172,9 +172,9 @@ int slc__object_create(struct slc__memory memory, enum slc__object_kind kind, ui
   uint32_t pages = pages_for(memory, kind);
   bool is_shm = memory.backend == SLC__BACKEND_SHM;
   int status = pages == SLC__PAGES_TRANSPARENT ? slc__pages_check_transparent(memory.backend) : SLC_OK;
-  if (status == SLC_OK) status = is_shm ? shm_open_new(pages, session, &fd) : memfd_open_new(pages, &fd);
+  if (status == SLC_OK) status = is_shm ? shm_open_new(pages, session, &fd) : slc__object_memfd(pages, &fd);
   if (status != SLC_OK) return status;
-  status = set_size(fd, pages, size, memory.prefault || is_shm || slc__pages_are_huge(pages));
+  status = slc__object_set_size(fd, pages, size, memory.prefault || is_shm || slc__pages_are_huge(pages));
   if (status == SLC_OK) status = write_header(fd, pages, kind, size, session);
   if (status == SLC_OK) status = protect(fd, memory.backend);
   if (status != SLC_OK) {
@@ -390,7 +390,7 @@ static int check_header(const struct slc__header *shared, enum slc__object_kind 
 }
 
 /* A forked child must not be able to forge its parent's claims. */
-static int settle(void *base, struct slc__memory memory, uint64_t size, enum slc__access access) {
+int slc__object_settle(void *base, struct slc__memory memory, uint64_t size, enum slc__access access) {
   bool is_writable = access == SLC__READ_WRITE;
   if (is_writable && madvise(base, size, MADV_DONTFORK) != 0)
     return slc__fail(SLC_SYSTEM, "madvise(MADV_DONTFORK): %s", strerror(errno));
@@ -404,13 +404,13 @@ int slc__object_map(int fd, struct slc__memory memory, enum slc__object_kind kin
   uint32_t pages = pages_for(memory, kind);
   int status = check_descriptor(fd, memory.backend, pages, size, access);
   if (status != SLC_OK) return status;
-  void *base = map_shared(fd, pages, size, PROT_READ | (access == SLC__READ_WRITE ? PROT_WRITE : 0));
+  void *base = slc__object_map_shared(fd, pages, 0, size, PROT_READ | (access == SLC__READ_WRITE ? PROT_WRITE : 0));
   if (base == MAP_FAILED)
     return slc__fail(slc__status_of_errno(errno), "cannot map %llu bytes: %s", (unsigned long long)size,
                      strerror(errno));
   struct slc__mapping mapping = {.base = base, .size = size};
   status = check_header(base, kind, size, session);
-  if (status == SLC_OK) status = settle(base, memory, size, access);
+  if (status == SLC_OK) status = slc__object_settle(base, memory, size, access);
   if (status != SLC_OK) {
     slc__mapping_deinit(&mapping);
     return status;

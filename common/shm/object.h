@@ -41,6 +41,11 @@ enum slc__access { SLC__READ_ONLY = 0, SLC__READ_WRITE = 1 };
 int slc__object_create(struct slc__memory memory, enum slc__object_kind kind, uint64_t size, const uint8_t session[16],
                        int *ret_fd);
 
+/* The steps of it that objects of other kinds need, too (payload.c): a memfd that can be sealed; its size, and with
+ * `allocate` its memory. */
+int slc__object_memfd(uint32_t pages, int *ret_fd);
+int slc__object_set_size(int fd, uint32_t pages, uint64_t size, bool allocate);
+
 /* Removes the name of a shm object, by its descriptor; nothing for memfd. */
 void slc__object_unlink(int fd);
 
@@ -71,6 +76,9 @@ struct slc__mapping {
  * mapping does not need it. */
 int slc__object_map(int fd, struct slc__memory memory, enum slc__object_kind kind, uint64_t size,
                     enum slc__access access, const uint8_t session[16], struct slc__mapping *ret);
+/* The steps of that: mmap, with the advice that its pages need, and what `memory` wants of the mapping. */
+void *slc__object_map_shared(int fd, uint32_t pages, uint64_t offset, uint64_t size, int protection);
+int slc__object_settle(void *base, struct slc__memory memory, uint64_t size, enum slc__access access);
 void slc__mapping_deinit(struct slc__mapping *m); /* takes an empty one too */
 
 #endif

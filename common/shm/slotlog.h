@@ -39,6 +39,7 @@ struct slc__buffers {
   uint64_t stride;
   uint64_t payload_offset; /* from the prefix */
   uint32_t inline_max;     /* payload bytes that the prefix may hold */
+  uint64_t capacity;       /* payload bytes behind it; 0: a split channel */
 };
 void slc__buffers_init(struct slc__buffers *buffers, const struct slc__geometry *g, void *base);
 struct slc__prefix *slc__buffers_prefix(const struct slc__buffers *buffers, uint32_t slot); /* slot < slots */

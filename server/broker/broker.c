@@ -95,6 +95,7 @@ int broker_open(struct broker *broker, uv_loop_t *loop, const struct broker_opti
   broker->sweeper.data = broker;
   events_open(broker);
   watch_init(broker);
+  LIST_INIT(&broker->helpers);
   return SLC_OK;
 }
 
@@ -108,5 +109,6 @@ void broker_close(struct broker *broker) {
   events_close(broker);
   process_forget_all(broker);
   channel_forget_all(broker);
+  helpers_forget(broker);
   end_session(broker);
 }

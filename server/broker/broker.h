@@ -30,7 +30,8 @@
   X(connections, "max-connections", 1024, "connections")                                                               \
   X(channels, "max-channels", 4096, "channels")                                                                        \
   X(users, "max-users", 16384, "publishers and subscribers")                                                           \
-  X(memory, "max-memory", UINT64_C(64) << 30, "bytes of shared memory")
+  X(memory, "max-memory", UINT64_C(64) << 30, "bytes of shared memory")                                                \
+  X(descriptors, "max-descriptors", 65536, "descriptors of payloads")
 
 struct limits {
 #define SLC__LIMIT_FIELD_(field, option, standard, what) uint64_t field;
@@ -43,7 +44,7 @@ enum limit_kind {
   SLC__LIMIT_MAP(SLC__LIMIT_KIND_)
 #undef SLC__LIMIT_KIND_
 };
-enum { LIMIT_KINDS = LIMIT_memory + 1 };
+enum { LIMIT_KINDS = LIMIT_descriptors + 1 };
 
 struct account {
   LIST_ENTRY(account) link;
@@ -58,7 +59,8 @@ struct broker_options {
   mode_t socket_mode;
   gid_t socket_gid; /* -1: as it comes */
   enum slc__backend backend;
-  uint64_t slow_hold_ms; /* who holds a message, or keeps publishers waiting, so long is slow; 0: nobody is */
+  const char *free_helper; /* run when registered memory is not needed any more; NULL: none is */
+  uint64_t slow_hold_ms;   /* who holds a message, or keeps publishers waiting, so long is slow; 0: nobody is */
   struct limits limits;
 };
 
@@ -98,10 +100,12 @@ struct table {
   uint8_t *lines; /* as in the Membership message */
 };
 
-/* A later generation of a channel's buffers: payloads in larger slots. */
+/* A later generation of a channel's buffers: payloads in larger slots.  In a split channel the first one, too. */
+struct split;
 struct generation {
   uint32_t number; /* 2, 3 .. */
   int fd;
+  struct split *split; /* where each slot's payload lies, in a split channel; else NULL */
   uint64_t slot_size;
   uint64_t memory;
   bool is_ended; /* nobody will publish into it any more */
@@ -129,8 +133,10 @@ struct channel {
   int control_fd, buffers_fd;
   struct generation *generations; /* by rising number; the last is the newest */
   uint32_t generation_count;
-  uint32_t generation; /* the number of the newest; the first one's buffers are not in the list */
-  uint64_t memory;     /* bytes of all objects */
+  uint32_t generation; /* the number of the newest; the first one's buffers are not in the list; 0: none is complete */
+  struct generation pending; /* of a split channel: being registered, and nobody's to use; number 0: none */
+  uint32_t last_pending;     /* the number that was given last */
+  uint64_t memory;           /* bytes of all objects */
   struct table **tables;
   uint32_t table_count;
   uint32_t last_doorbell, last_lifeline;
@@ -203,6 +209,7 @@ struct user {
   uint32_t batch;                                       /* free slots that it may keep in hand */
   uint32_t tables_sent, doorbells_sent, lifelines_sent; /* it has those with ids up to these */
   bool owes_membership;                                 /* its socket was full */
+  uint32_t completes;                                   /* the pending generation that it asked for */
   /* subscriber */
   uint32_t metadata_size; /* that it expects; 0: any */
   struct table *table;    /* NULL: not attached, the channel has no shape */
@@ -225,7 +232,8 @@ struct broker {
   int session_lock; /* -1: nothing of ours has had a name yet */
   int listen_fd, lock_fd, reserve_fd;
   uv_poll_t listener;
-  uv_timer_t sweeper;    /* of old generations */
+  uv_timer_t sweeper; /* of old generations */
+  LIST_HEAD(, helper) helpers;
   struct events *events; /* NULL: none are told */
   uv_timer_t watch;      /* for slow subscribers */
   bool is_telling;       /* somebody subscribed to events at the last look for them */
@@ -330,12 +338,43 @@ int channel_check_budget(const struct channel *channel, uint32_t slots, uint64_t
 
 /* The newest generation, after growing where that is needed for a message of `wanted` bytes. */
 int generation_grow(struct broker *broker, struct channel *channel, uint64_t wanted, uint64_t slot_size);
-/* Answers with a generation (0: the newest); SLC_GONE. */
-int send_generation(struct user *user, uint64_t serial, uint32_t number);
+/* Answers with a generation (0: the newest), in a split channel with a page of it; SLC_GONE. */
+int send_generation(struct user *user, uint64_t serial, uint32_t number, uint32_t first);
 /* Frees the generations in which no message is left, nor can come to be. */
 void generations_sweep(struct channel *channel);
 void generations_free(struct channel *channel);
 uint64_t generation_largest(const struct channel *channel); /* payload bytes per slot of the newest */
+/* Of this number, also the pending one; NULL: it is not there. */
+struct generation *generation_find(struct channel *channel, uint32_t number);
+/* For a split channel: *ret_number is the generation to be completed, or the newest where that will do. */
+int generation_ask(struct user *user, uint64_t wanted, uint64_t slot_size, uint32_t *ret_number);
+/* The pending generation is complete: from now on it is the newest. */
+void generation_settle(struct broker *broker, struct channel *channel);
+/* Descriptors of registered memory that all generations keep open. */
+uint64_t generation_descriptors(const struct channel *channel);
+/* The pending generation goes. */
+void generation_roll_back(struct channel *channel);
+
+/* ---- split.c ---- */
+
+/* Room for a channel's slots, none of which has memory yet.  SLC_NO_MEMORY. */
+int split_new(struct broker *broker, const struct channel *channel, struct split **ret_split);
+/* Closes every descriptor, and tells whoever frees what is not ours; nothing where there is none. */
+void split_free(struct channel *channel, struct generation *generation);
+bool split_is_complete(const struct channel *channel, const struct split *split);
+uint32_t split_descriptors(const struct split *split); /* that it keeps open; 0 for NULL */
+/* Answers with those of a page of a generation from slot `first` on. */
+int send_payloads(struct user *user, uint64_t serial, const struct generation *generation, uint32_t first);
+/* A publisher's RegisterPayloads.  Negative: the client broke the protocol. */
+int split_register(struct user *user, const Slotcast__Message *message, struct slc__fds *fds);
+/* A publisher works at the pending generation no more: with the last one it goes. */
+void split_leave(struct user *leaving);
+
+/* ---- helper.c ---- */
+
+/* Runs the helper for what `lines` (SLOT HANDLE OFFSET SIZE, one a line) says. */
+void helper_run(struct broker *broker, const char *channel, uint32_t generation, const char *lines, size_t size);
+void helpers_forget(struct broker *broker);
 
 /* ---- table.c ---- */
 

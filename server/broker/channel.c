@@ -110,7 +110,7 @@ static int make_control(struct broker *broker, struct channel *channel) {
   slc__control_init(&channel->control, &channel->geometry, channel->control_mapping.base);
   /* Epoch 0 is nobody's: a publisher without a membership has that. */
   channel->epoch = 1;
-  channel->generation = 1;
+  channel->generation = channel->geometry.split != 0 ? 0 : 1; /* of a split channel publishers bring the first */
   atomic_store_explicit(&channel->control.page->epoch, channel->epoch, memory_order_relaxed);
   return SLC_OK;
 }

@@ -31,48 +31,118 @@ uint64_t generation_largest(const struct channel *channel) {
 
 static void on_sweep(uv_timer_t *timer);
 
+static void tell_grown(struct broker *broker, struct channel *channel, const struct generation *fresh) {
+  channel->generation = fresh->number;
+  atomic_store_explicit(&channel->control.page->generation, fresh->number, memory_order_seq_cst);
+  slc__log(SLC__LOG_DEBUG, "channel %s has slots of %llu bytes now (generation %u)", channel->name,
+           (unsigned long long)fresh->slot_size, fresh->number);
+  if (fresh->number > 1) event_of_channel(broker, channel, SLC_EVENT_CHANNEL_GREW);
+}
+
+/* Room in the list for one more. */
+static int reserve(struct channel *channel) {
+  struct generation *list = reallocarray(channel->generations, channel->generation_count + 1, sizeof *list);
+  if (list == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for larger slots of %s", channel->name);
+  channel->generations = list;
+  return SLC_OK;
+}
+
 static int generation_make(struct broker *broker, struct channel *channel, uint64_t slot_size) {
   uint64_t memory = slc__layout_payloads_size(&channel->geometry, slot_size);
   int status = charge(broker, channel->account, LIMIT_memory, memory);
   if (status != SLC_OK) return status;
-  struct generation *list = reallocarray(channel->generations, channel->generation_count + 1, sizeof *list);
   struct generation fresh = {.number = channel->generation + 1, .fd = -1, .slot_size = slot_size, .memory = memory};
-  if (list != NULL) channel->generations = list;
-  status = list == NULL ? slc__fail(SLC_NO_MEMORY, "no memory for larger slots of %s", channel->name)
-                        : channel_object(broker, channel, SLC__OBJECT_PAYLOADS, memory, &fresh.fd);
+  status = reserve(channel);
+  if (status == SLC_OK) status = channel_object(broker, channel, SLC__OBJECT_PAYLOADS, memory, &fresh.fd);
   if (status != SLC_OK) {
     discharge(channel->account, LIMIT_memory, memory);
     return status;
   }
   channel->memory += memory;
   channel->generations[channel->generation_count++] = fresh;
-  channel->generation = fresh.number;
-  atomic_store_explicit(&channel->control.page->generation, fresh.number, memory_order_seq_cst);
-  slc__log(SLC__LOG_DEBUG, "channel %s has slots of %llu bytes now (generation %u)", channel->name,
-           (unsigned long long)slot_size, fresh.number);
-  event_of_channel(broker, channel, SLC_EVENT_CHANNEL_GREW);
+  tell_grown(broker, channel, &fresh);
+  return SLC_OK;
+}
+
+/* Old ones may go now, and are looked for as long as there are any. */
+static void sweep_from_now_on(struct broker *broker, struct channel *channel) {
+  generations_sweep(channel);
+  if (channel->generation_count > 1 && !uv_is_active((uv_handle_t *)&broker->sweeper))
+    uv_timer_start(&broker->sweeper, on_sweep, SWEEP_MS, SWEEP_MS);
+}
+
+static int check_sizes(const struct channel *channel, uint64_t wanted, uint64_t slot_size) {
+  if (channel->is_fixed && wanted > channel->geometry.slot_size)
+    return slc__fail(SLC_TOO_LARGE, "a message of %llu bytes: the channel %s has slots of %llu bytes and does not grow",
+                     (unsigned long long)wanted, channel->name, (unsigned long long)channel->geometry.slot_size);
+  if (wanted > slot_size || slot_size > SLC__SLOT_SIZE_MAX || slot_size < channel->geometry.slot_size)
+    return slc__fail(SLC_TOO_LARGE, "slots of %llu bytes, for a message of %llu, can't be: the most is %llu",
+                     (unsigned long long)slot_size, (unsigned long long)wanted, (unsigned long long)SLC__SLOT_SIZE_MAX);
   return SLC_OK;
 }
 
 int generation_grow(struct broker *broker, struct channel *channel, uint64_t wanted, uint64_t slot_size) {
   if (wanted <= generation_largest(channel)) return SLC_OK;
-  if (channel->is_fixed)
-    return slc__fail(SLC_TOO_LARGE, "a message of %llu bytes: the channel %s has slots of %llu bytes and does not grow",
-                     (unsigned long long)wanted, channel->name, (unsigned long long)channel->geometry.slot_size);
-  if (wanted > slot_size || slot_size > SLC__SLOT_SIZE_MAX)
-    return slc__fail(SLC_TOO_LARGE, "slots of %llu bytes, for a message of %llu, can't be: the most is %llu",
-                     (unsigned long long)slot_size, (unsigned long long)wanted, (unsigned long long)SLC__SLOT_SIZE_MAX);
-  int status = generation_make(broker, channel, slot_size);
+  int status = check_sizes(channel, wanted, slot_size);
+  if (status == SLC_OK) status = generation_make(broker, channel, slot_size);
+  if (status == SLC_OK) sweep_from_now_on(broker, channel);
+  return status;
+}
+
+/* ---- split channels: completed by publishers ---- */
+
+uint64_t generation_descriptors(const struct channel *channel) {
+  uint64_t count = split_descriptors(channel->pending.split);
+  for (uint32_t i = 0; i < channel->generation_count; i++) count += split_descriptors(channel->generations[i].split);
+  return count;
+}
+
+static void generation_drop(struct channel *channel, struct generation *generation);
+
+void generation_roll_back(struct channel *channel) {
+  if (channel->pending.number == 0) return;
+  generation_drop(channel, &channel->pending);
+  channel->pending = (struct generation){.fd = -1};
+}
+
+/* What it costs is charged with what is registered. */
+static int pending_make(struct broker *broker, struct channel *channel, uint64_t slot_size) {
+  struct generation fresh = {.number = channel->last_pending + 1, .fd = -1, .slot_size = slot_size};
+  int status = reserve(channel); /* so that nothing can fail any more when it is complete */
+  if (status == SLC_OK) status = split_new(broker, channel, &fresh.split);
   if (status != SLC_OK) return status;
-  generations_sweep(channel);
-  if (channel->generation_count > 1 && !uv_is_active((uv_handle_t *)&broker->sweeper))
-    uv_timer_start(&broker->sweeper, on_sweep, SWEEP_MS, SWEEP_MS);
+  channel->last_pending = fresh.number;
+  channel->pending = fresh;
   return SLC_OK;
+}
+
+int generation_ask(struct user *user, uint64_t wanted, uint64_t slot_size, uint32_t *ret_number) {
+  struct channel *channel = user->channel;
+  struct generation *pending = &channel->pending;
+  *ret_number = channel->generation;
+  if (channel->generation_count > 0 && wanted <= generation_largest(channel)) return SLC_OK;
+  int status = check_sizes(channel, wanted, slot_size);
+  if (status != SLC_OK) return status;
+  /* Too small for this one: whoever completes it is told that it is gone, and asks anew. */
+  if (pending->number != 0 && pending->slot_size < wanted) generation_roll_back(channel);
+  if (pending->number == 0) status = pending_make(user->process->broker, channel, slot_size);
+  if (status != SLC_OK) return status;
+  user->completes = *ret_number = pending->number;
+  return SLC_OK;
+}
+
+void generation_settle(struct broker *broker, struct channel *channel) {
+  struct generation *fresh = &channel->generations[channel->generation_count++];
+  *fresh = channel->pending;
+  channel->pending = (struct generation){.fd = -1};
+  tell_grown(broker, channel, fresh);
+  sweep_from_now_on(broker, channel);
 }
 
 /* ---- answering ---- */
 
-static const struct generation *find(const struct channel *channel, uint32_t number) {
+struct generation *generation_find(struct channel *channel, uint32_t number) {
+  if (number != 0 && channel->pending.number == number) return &channel->pending;
   for (uint32_t i = 0; i < channel->generation_count; i++) {
     if (channel->generations[i].number == number) return &channel->generations[i];
   }
@@ -85,10 +155,20 @@ static int add_payloads(struct outgoing *outgoing, const struct user *user, cons
                             : outgoing_add_read_only(outgoing, kind, generation->fd, generation->memory);
 }
 
-int send_generation(struct user *user, uint64_t serial, uint32_t number) {
-  const struct channel *channel = user->channel;
+/* Of a split channel's only publishers see one that is not complete. */
+static int send_split(struct user *user, uint64_t serial, uint32_t number, uint32_t first) {
+  struct channel *channel = user->channel;
+  const struct generation *generation = generation_find(channel, number);
+  if (generation == NULL || (generation == &channel->pending && !user->is_publisher))
+    return slc__fail(SLC_GONE, "generation %u of %s's payloads is not there", number, channel->name);
+  return send_payloads(user, serial, generation, first);
+}
+
+int send_generation(struct user *user, uint64_t serial, uint32_t number, uint32_t first) {
+  struct channel *channel = user->channel;
   uint32_t wanted = number == 0 ? channel->generation : number;
-  const struct generation *generation = find(channel, wanted);
+  if (channel->geometry.split != 0) return send_split(user, serial, wanted, first);
+  const struct generation *generation = generation_find(channel, wanted);
   if (generation == NULL && wanted != 1)
     return slc__fail(SLC_GONE, "generation %u of %s's buffers is not there", wanted, channel->name);
   Slotcast__Generation body = SLOTCAST__GENERATION__INIT;
@@ -107,13 +187,15 @@ int send_generation(struct user *user, uint64_t serial, uint32_t number) {
 /* ---- freeing ---- */
 
 static void generation_drop(struct channel *channel, struct generation *generation) {
-  slc__object_unlink(generation->fd);
+  if (generation->fd >= 0) slc__object_unlink(generation->fd);
   slc__fd_close(&generation->fd);
+  split_free(channel, generation);
   discharge(channel->account, LIMIT_memory, generation->memory);
   channel->memory -= generation->memory;
 }
 
 void generations_free(struct channel *channel) {
+  generation_roll_back(channel);
   for (uint32_t i = 0; i < channel->generation_count; i++) generation_drop(channel, &channel->generations[i]);
   free(channel->generations);
   channel->generations = NULL;

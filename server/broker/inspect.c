@@ -23,6 +23,7 @@ void geometry_to_message(const struct slc__geometry *geometry, Slotcast__Geometr
   message->virtual_max = geometry->virtual_max;
   message->backend = geometry->backend;
   message->pages = slc__pages_to(geometry->pages);
+  message->split = geometry->split != 0;
 }
 
 static uint64_t tail_of(const struct channel *channel) {
@@ -49,7 +50,7 @@ static void summarize(const struct channel *channel, Slotcast__ChannelSummary *s
   geometry_to_message(&channel->geometry, geometry);
   summary->geometry = geometry;
   summary->generation = channel->generation;
-  summary->generations = channel->generation_count + 1;
+  summary->generations = channel->generation_count + (channel->geometry.split != 0 ? 0 : 1);
   summary->largest = generation_largest(channel);
   summary->virtual_channels = channel->virtual_count;
 }

@@ -193,19 +193,30 @@ static int check_same_shape(const struct channel *channel, const Slotcast__OpenP
                    shape->slots, (unsigned long long)shape->slot_size, shape->max_publishers, shape->max_virtual);
 }
 
+static void discharge_all(struct account *account, struct limits *cost, int kinds) {
+  for (int i = 0; i < kinds; i++) discharge(account, (enum limit_kind)i, *limit_field(cost, (enum limit_kind)i));
+}
+
+/* All or nothing. */
+static int charge_all(struct broker *broker, struct account *account, struct limits *cost) {
+  for (int i = 0; i < LIMIT_KINDS; i++) {
+    int status = charge(broker, account, (enum limit_kind)i, *limit_field(cost, (enum limit_kind)i));
+    if (status == SLC_OK) continue;
+    discharge_all(account, cost, i);
+    return status;
+  }
+  return SLC_OK;
+}
+
 /* Who makes it stay pays for it from then on. */
 static int take_over(struct broker *broker, struct channel *channel, struct account *account) {
   if (channel->account == account) return SLC_OK;
-  uint64_t memory = channel->memory + channel->virtual_memory;
-  int status = charge(broker, account, LIMIT_channels, 1);
+  struct limits cost = {.channels = 1,
+                        .memory = channel->memory + channel->virtual_memory,
+                        .descriptors = generation_descriptors(channel)};
+  int status = charge_all(broker, account, &cost);
   if (status != SLC_OK) return status;
-  status = charge(broker, account, LIMIT_memory, memory);
-  if (status != SLC_OK) {
-    discharge(account, LIMIT_channels, 1);
-    return status;
-  }
-  discharge(channel->account, LIMIT_channels, 1);
-  discharge(channel->account, LIMIT_memory, memory);
+  discharge_all(channel->account, &cost, LIMIT_KINDS);
   account_unref(channel->account);
   channel->account = account;
   account->references++;

@@ -11,7 +11,16 @@
 #include "slotcast/status.h"
 
 enum { EXIT_USAGE = 2, SLOW_HOLD_DEFAULT_MS = 1000, SLOW_HOLD_MAX_MS = 1000000000, OPTION_LIMIT = 1000 };
-enum { OPTION_SOCKET = 256, OPTION_MODE, OPTION_GROUP, OPTION_BACKEND, OPTION_LEVEL, OPTION_TARGET, OPTION_SLOW_HOLD };
+enum {
+  OPTION_SOCKET = 256,
+  OPTION_MODE,
+  OPTION_GROUP,
+  OPTION_BACKEND,
+  OPTION_LEVEL,
+  OPTION_TARGET,
+  OPTION_SLOW_HOLD,
+  OPTION_HELPER
+};
 
 static const char help_text[] =
     "Usage: slotcastd [OPTION]...\n"
@@ -28,10 +37,13 @@ static const char help_text[] =
     "  --max-connections N   limits for each user: connections (default 1024),\n"
     "  --max-channels N      channels (4096),\n"
     "  --max-users N         publishers and subscribers (16384),\n"
-    "  --max-memory BYTES    shared memory (68719476736)\n"
+    "  --max-memory BYTES    shared memory (68719476736),\n"
+    "  --max-descriptors N   descriptors of registered payloads (65536)\n"
     "  --slow-hold MS        who holds a message, or keeps publishers waiting, so long is slow (default 1000; 0: "
     "nobody is):\n"
     "                        that is told as an event, and channels may disconnect it\n"
+    "  --free-helper PROGRAM run with CHANNEL GENERATION when memory that publishers allocated themselves is not\n"
+    "                        needed any more; gets lines SLOT HANDLE OFFSET SIZE on its standard input\n"
     "  --help, --version\n"
     "\n"
     "SIGTERM and SIGINT end it; publishers and subscribers go on without it.\n"
@@ -125,6 +137,9 @@ static int take(int option, const char *value, struct command_line *line) {
     if (!parse_number(value, 10, SLOW_HOLD_MAX_MS, &line->broker.slow_hold_ms))
       return usage_error("--slow-hold takes milliseconds", value);
     return PARSE_RUN;
+  case OPTION_HELPER:
+    line->broker.free_helper = value;
+    return PARSE_RUN;
   case 'h':
     fputs(help_text, stdout);
     return 0;
@@ -146,6 +161,7 @@ int command_line_parse(int argc, char **argv, struct command_line *ret) {
       {"log-level", required_argument, NULL, OPTION_LEVEL},
       {"log-target", required_argument, NULL, OPTION_TARGET},
       {"slow-hold", required_argument, NULL, OPTION_SLOW_HOLD},
+      {"free-helper", required_argument, NULL, OPTION_HELPER},
 #define LIMIT_OPTION(field, option, standard, what) {option, required_argument, NULL, OPTION_LIMIT + LIMIT_##field},
       SLC__LIMIT_MAP(LIMIT_OPTION)
 #undef LIMIT_OPTION

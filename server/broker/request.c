@@ -195,8 +195,11 @@ static int handle_grow(struct client *client, uint64_t serial, const Slotcast__G
   struct user *user = find_user(client, request->user);
   if (user == NULL || !user->is_publisher)
     return slc__fail(SLC_PROTOCOL, "it grew a channel that it does not publish to");
-  int status = generation_grow(client->broker, user->channel, request->wanted, request->slot_size);
-  if (status == SLC_OK) status = send_generation(user, serial, 0);
+  uint32_t number = 0;
+  int status = user->channel->geometry.split != 0
+                   ? generation_ask(user, request->wanted, request->slot_size, &number)
+                   : generation_grow(client->broker, user->channel, request->wanted, request->slot_size);
+  if (status == SLC_OK) status = send_generation(user, serial, number, 0);
   return status < 0 ? answer_refusal(client, serial, status) : status;
 }
 
@@ -204,8 +207,33 @@ static int handle_fetch_generation(struct client *client, uint64_t serial, const
   struct user *user = find_user(client, request->user);
   if (user == NULL || !user->channel->is_shaped)
     return slc__fail(SLC_PROTOCOL, "it asked for the buffers of a channel that it does not use");
-  int status = send_generation(user, serial, request->number);
+  int status = send_generation(user, serial, request->number, request->first);
   return status < 0 ? answer_refusal(client, serial, status) : status;
+}
+
+/* A publisher of a split channel, by this very connection; NULL: it is none. */
+static struct user *find_registrar(struct client *client, uint64_t id) {
+  struct user *user = find_user(client, id);
+  return user != NULL && user->is_publisher && user->channel->geometry.split != 0 ? user : NULL;
+}
+
+static int handle_register_payloads(struct client *client, const Slotcast__Message *message, struct slc__fds *fds) {
+  struct user *user = find_registrar(client, message->register_payloads->user);
+  if (user == NULL) return slc__fail(SLC_PROTOCOL, "it registered memory for a channel that it does not publish to");
+  return split_register(user, message, fds);
+}
+
+static int handle_abandon(struct client *client, uint64_t serial, const Slotcast__AbandonGeneration *request) {
+  struct user *user = find_registrar(client, request->user);
+  if (user == NULL) return slc__fail(SLC_PROTOCOL, "it abandoned memory of a channel that it does not publish to");
+  if (user->completes == request->generation) split_leave(user);
+  return answer_done(client, serial);
+}
+
+/* The messages that bring descriptors. */
+static bool brings_descriptors(const Slotcast__Message *message) {
+  return message->body_case == SLOTCAST__MESSAGE__BODY_SET_DOORBELL ||
+         message->body_case == SLOTCAST__MESSAGE__BODY_REGISTER_PAYLOADS;
 }
 
 /* ---- all ---- */
@@ -214,7 +242,7 @@ int request_handle(struct client *client, const Slotcast__Message *message, stru
   uint64_t serial = message->serial;
   if (!client->said_hello && message->body_case != SLOTCAST__MESSAGE__BODY_HELLO)
     return slc__fail(SLC_PROTOCOL, "it did not say hello first");
-  if (message->n_descriptors != 0 && message->body_case != SLOTCAST__MESSAGE__BODY_SET_DOORBELL)
+  if (message->n_descriptors != 0 && !brings_descriptors(message))
     return slc__fail(SLC_PROTOCOL, "it sent descriptors that nobody asked for");
   switch (message->body_case) {
   case SLOTCAST__MESSAGE__BODY_HELLO:
@@ -235,6 +263,10 @@ int request_handle(struct client *client, const Slotcast__Message *message, stru
     return handle_grow(client, serial, message->grow);
   case SLOTCAST__MESSAGE__BODY_FETCH_GENERATION:
     return handle_fetch_generation(client, serial, message->fetch_generation);
+  case SLOTCAST__MESSAGE__BODY_REGISTER_PAYLOADS:
+    return handle_register_payloads(client, message, fds);
+  case SLOTCAST__MESSAGE__BODY_ABANDON_GENERATION:
+    return handle_abandon(client, serial, message->abandon_generation);
   case SLOTCAST__MESSAGE__BODY_LIST_CHANNELS:
     return send_channel_list(client, serial, message->list_channels);
   case SLOTCAST__MESSAGE__BODY_INSPECT_CHANNEL: {

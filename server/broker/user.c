@@ -141,6 +141,7 @@ static int first_geometry(const struct channel *channel, const Slotcast__OpenPub
       .metadata_size = request->metadata_size,
       .checksum = request->checksum,
       .checksum_size = checksum_size(request),
+      .split = request->split != 0,
       .virtual_max = virtual_max(request),
   };
   if (slc__geometry_check(ret) == SLC_OK) return check_against_waiting(channel, ret->metadata_size);
@@ -170,6 +171,9 @@ static int check_against_shape(const struct channel *channel, const Slotcast__Op
   if ((request->reliable != 0) != (g->reliable != 0))
     return slc__fail(SLC_INCOMPATIBLE, "the publishers of %s are %s: all have to agree", channel->name,
                      g->reliable != 0 ? "reliable" : "not reliable");
+  if ((request->split != 0) != (g->split != 0))
+    return slc__fail(SLC_INCOMPATIBLE, "the payloads of %s lie in %s: all publishers have to agree (split)",
+                     channel->name, g->split != 0 ? "memory of their own" : "its buffers");
   if (request->slots > g->slots || request->max_publishers > g->max_publishers)
     return slc__fail(SLC_INCOMPATIBLE,
                      "the channel %s has %u slots and at most %u publishers; asked for were %u and %u: ask for no "
@@ -486,8 +490,11 @@ void user_forget(struct user *user) {
   free(user);
 }
 
-static void publisher_leave(struct channel *channel, uint32_t id) {
+static void publisher_leave(struct user *user) {
+  struct channel *channel = user->channel;
+  uint32_t id = user->publisher_id;
   if (id == 0) return; /* was refused for want of one */
+  split_leave(user);
   slc__repair(&channel->control, id);
   atomic_store_explicit(&channel->control.publishers[id - 1].generation, 0, memory_order_seq_cst);
   /* Only now: an id with slots to repair must not be anybody's. */
@@ -498,7 +505,7 @@ static void leave(struct user *user, bool has_died) {
   struct channel *channel = user->channel;
   totals_keep(user);
   if (user->is_publisher) {
-    publisher_leave(channel, user->publisher_id);
+    publisher_leave(user);
   } else {
     table_dismiss(user);
   }

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define WATCHDOG_SECONDS 100
+enum { FIXED_ARGUMENTS = 5, ARGUMENTS_MAX = 16 };
 #define SOCKET_NAME "broker.sock"
 #define SHM_DIRECTORY "/dev/shm"
 #define SHM_PREFIX "slotcast-"
@@ -49,9 +50,16 @@ static _Noreturn void broker_become(const struct test_broker *broker, pid_t pare
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(1);
   const char *program = test_program("slotcastd");
+  const char *arguments[ARGUMENTS_MAX] = {program, "--socket", broker->socket, "--backend", test_backend()};
   const char *slow_hold = getenv("SLOTCAST_TEST_SLOW_HOLD");
-  execl(program, program, "--socket", broker->socket, "--backend", test_backend(),
-        slow_hold != NULL ? "--slow-hold" : (char *)NULL, slow_hold, (char *)NULL);
+  int count = FIXED_ARGUMENTS;
+  if (slow_hold != NULL) {
+    arguments[count++] = "--slow-hold";
+    arguments[count++] = slow_hold;
+  }
+  for (int i = 0; broker->options != NULL && broker->options[i] != NULL && count + 1 < ARGUMENTS_MAX; i++)
+    arguments[count++] = broker->options[i];
+  execv(program, (char *const *)(uintptr_t)arguments);
   fprintf(stderr, "test support: %s: %s\n", program, strerror(errno));
   _exit(127);
 }
@@ -124,7 +132,12 @@ static void broker_launch(struct test_broker *broker) {
 }
 
 void test_broker_start(struct test_broker *broker) {
+  test_broker_start_with(broker, NULL);
+}
+
+void test_broker_start_with(struct test_broker *broker, const char *const *options) {
   memset(broker, 0, sizeof *broker);
+  broker->options = options;
   test_watchdog(WATCHDOG_SECONDS);
   test_leaks_note(&broker->leaks);
   snprintf(broker->directory, sizeof broker->directory, "/tmp/slotcast-test-XXXXXX");

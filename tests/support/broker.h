@@ -17,6 +17,7 @@ struct test_broker {
   char socket[96];
   char session[64]; /* of its names in /dev/shm; empty: it had none there when that was looked at */
   bool was_killed;
+  const char *const *options; /* further ones; NULL: none */
   struct test_leaks leaks;
 };
 
@@ -28,6 +29,8 @@ const char *test_program(const char *name);
 /* Notes what is there, makes a scratch directory, starts a broker there and waits until it listens.  Sets
  * SLOTCAST_SOCKET, so that clients find it, and the watchdog.  Ends the test program when that fails. */
 void test_broker_start(struct test_broker *broker);
+/* The same with further options of slotcastd, up to a NULL, which stay valid. */
+void test_broker_start_with(struct test_broker *broker, const char *const *options);
 /* SIGTERM; 0 when it ended with status 0.  Nothing when it is not running. */
 int test_broker_stop(struct test_broker *broker);
 /* SIGKILL, and waits for its end. */

@@ -122,6 +122,29 @@ enum slc_slow_policy {
   SLC_SLOW_DISCONNECT = 1 /* also, it takes nothing any more (SLC_DISCONNECTED), and nobody waits for it */
 };
 
+/* Memory of a slot's payload in a split channel. */
+typedef struct slc_payload {
+  int fd;          /* a file of tmpfs or hugetlbfs (a memfd, say), or a DMA-BUF, open for reading and writing */
+  uint32_t slot;   /* set by the library */
+  uint64_t offset; /* of the payload in it, bytes, a multiple of 64 */
+  uint64_t handle; /* the allocator's own: carried to all publishers and subscribers, and to the broker's free helper */
+} slc_payload;
+/* Callbacks of publishers to split channels; they run in the thread that opens, loans or closes, and must use no
+ * handle.  All of them get callback_ctx. */
+
+/* Fills *ret_payload with memory for `size` bytes (a multiple of 128) of one slot; the same descriptor may serve many.
+ * The descriptor is the caller's and stays open until `free_payload` has been called for every slot that it serves.
+ * Non-zero: there is none (SLC_REFUSED). */
+typedef int (*slc_allocate_fn)(void *ctx, uint32_t generation, uint32_t slot, uint64_t size, slc_payload *ret_payload);
+/* Called once for each payload allocated, in the same call of the library.  is_kept: it has become the channel's, and
+ * the broker keeps a descriptor (or, when the broker has gone in the middle, may do so): the caller may close its own,
+ * and leaves the memory.  0: it is not used; another publisher was first for this slot, or it failed. */
+typedef void (*slc_free_fn)(void *ctx, const slc_payload *payload, int is_kept);
+/* Maps a payload, this publisher's own or another's, for reading and writing; payload->fd is open only during the call.
+ * The address is a multiple of 64.  NULL: it can't (SLC_REFUSED). */
+typedef void *(*slc_map_fn)(void *ctx, const slc_payload *payload, uint64_t size);
+typedef void (*slc_unmap_fn)(void *ctx, void *address, uint64_t size);
+
 typedef struct slc_publisher_options {
   uint32_t size;
   uint32_t slots;          /* of the channel, 4..1048576; 0: as it is, or 64.  The first publisher decides */
@@ -164,16 +187,23 @@ typedef struct slc_publisher_options {
   /* This publisher alone. */
   int prefault;    /* non-zero: all that it maps is there before it is used, so that no first touch costs a fault */
   int lock_memory; /* non-zero: and stays, locked (RLIMIT_MEMLOCK) */
+  /* Split channels: each slot's payload lies in memory of its own. */
+  int split;                        /* non-zero: it is one; all publishers agree */
+  uint32_t slots_per_object;        /* of the memory that the library allocates; 0: 1 */
+  slc_allocate_fn allocate_payload; /* NULL: the library allocates, on the channel's backend */
+  slc_free_fn free_payload;         /* with allocate_payload */
+  slc_map_fn map_payload;           /* NULL: mmap */
+  slc_unmap_fn unmap_payload;       /* with map_payload */
 } slc_publisher_options;
 #define SLC_PUBLISHER_OPTIONS_INIT                                                                                     \
   {                                                                                                                    \
     sizeof(slc_publisher_options), 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, NULL,    \
-        NULL, NULL, NULL, 0, 0, 0, 0                                                                                   \
+        NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL                                                     \
   }
 
 /* Opens a publisher, creating the channel when it is new.  SLC_NAME_INVALID, SLC_INCOMPATIBLE, SLC_NO_BUDGET,
  * SLC_LIMIT, SLC_DENIED, SLC_INVALID, SLC_BROKER_GONE, SLC_PROTOCOL, SLC_NO_DESCRIPTORS, SLC_NO_MEMORY, SLC_FORKED,
- * SLC_SYSTEM.  The publisher is the caller's.  Any thread. */
+ * SLC_SYSTEM; SLC_REFUSED (allocate_payload or map_payload).  The publisher is the caller's.  Any thread. */
 SLC_EXPORT int slc_publisher_open(slc_client *client, const char *channel, const slc_publisher_options *options,
                                   slc_publisher **ret_publisher);
 /* Discards what is on loan and leaves the channel; published messages stay.  Takes NULL. */
@@ -252,6 +282,22 @@ typedef struct slc_publisher_stats {
 } slc_publisher_stats;
 /* Reads shared memory only.  SLC_INVALID, SLC_FORKED. */
 SLC_EXPORT int slc_publisher_stats_get(slc_publisher *publisher, slc_publisher_stats *ret_stats);
+
+/* A payload of a split channel. */
+typedef struct slc_payload_info {
+  uint64_t handle;     /* as its allocator gave it; 0 of the library's own */
+  const void *address; /* in this process */
+  uint64_t size;       /* bytes that a message may have */
+  uint32_t generation;
+  uint32_t slot;
+} slc_payload_info;
+/* The payload that an address lies in: of a loan, say.  SLC_NOT_FOUND: none (of a channel that is not split, too).
+ * SLC_FORKED. */
+SLC_EXPORT int slc_publisher_payload(slc_publisher *publisher, const void *address, slc_payload_info *ret_payload);
+/* All that this publisher has mapped, up to `max`, by generation and slot; *ret_count is how many there are, which may
+ * be more.  Others come when the channel grows.  SLC_FORKED. */
+SLC_EXPORT int slc_publisher_payloads(slc_publisher *publisher, slc_payload_info *ret_payloads, size_t max,
+                                      size_t *ret_count);
 
 /* ---- subscriber -------------------------------------------------------------------------------------------------- */
 
@@ -374,6 +420,11 @@ SLC_EXPORT int slc_subscriber_wait(slc_subscriber *subscriber, int64_t timeout_n
  * SLC_LIMIT, SLC_FORKED, SLC_SYSTEM. */
 SLC_EXPORT int slc_subscriber_fd(slc_subscriber *subscriber, int *ret_fd);
 
+/* As slc_publisher_payload and slc_publisher_payloads; before the first publisher came SLC_EMPTY. */
+SLC_EXPORT int slc_subscriber_payload(slc_subscriber *subscriber, const void *address, slc_payload_info *ret_payload);
+SLC_EXPORT int slc_subscriber_payloads(slc_subscriber *subscriber, slc_payload_info *ret_payloads, size_t max,
+                                       size_t *ret_count);
+
 typedef struct slc_subscriber_stats {
   uint32_t size;     /* set by the caller: sizeof(slc_subscriber_stats) */
   uint32_t attached; /* 0: no publisher has come yet; slots, slot_size and the counts below are then 0 */
@@ -424,9 +475,10 @@ typedef struct slc_channel_options {
   int prefault;           /* non-zero: the broker allocates the channel's memory when it makes it, and does nothing else
                              meanwhile; that of one that is there only when it grows */
   int slow_policy;        /* enum slc_slow_policy */
+  int split;              /* payloads lie in memory of their own; publishers have to ask for the same */
 } slc_channel_options;
 #define SLC_CHANNEL_OPTIONS_INIT                                                                                       \
-  { sizeof(slc_channel_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0 }
+  { sizeof(slc_channel_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Creates a channel that stays, with its messages, also while it has no users, until slc_channel_remove or the end of
  * the broker; or makes one stay that exists with just this shape.  SLC_NAME_INVALID, SLC_INCOMPATIBLE (it exists with
@@ -539,13 +591,14 @@ typedef struct slc_channel_info {
   uint32_t max_holds;       /* of all subscribers together; 0: no limit */
   int64_t linger_ns;
   uint64_t largest;       /* payload bytes per slot of the newest generation of buffers */
-  uint32_t generation;    /* its number: 1 until the channel has grown */
+  uint32_t generation;    /* its number: 1 until the channel has grown; 0: split, and no publisher came yet */
   uint32_t generations;   /* that there are now */
   uint32_t max_virtual;   /* of a multiplexer; 0: a plain channel */
   uint32_t virtual_count; /* virtual channels that it has */
   int backend;            /* enum slc_backend; 0: not known before the first publisher comes */
   uint64_t pages;         /* SLC_PAGES_SMALL, SLC_PAGES_TRANSPARENT, or the size of its huge pages */
   int slow_policy;        /* enum slc_slow_policy */
+  int is_split;           /* payloads lie in memory of their own */
   /* the following only from slc_channel_inspect */
   uint64_t bytes; /* published and, by all subscribers together, lost: by those who have left, too */
   uint64_t drops;

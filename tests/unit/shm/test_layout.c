@@ -105,6 +105,21 @@ static void refused(struct slc__geometry g) {
   assert_int_equal(slc__geometry_check(&g), SLC_INVALID);
 }
 
+/* Whatever its messages' size, there is nothing but prefixes in the buffers of a split channel. */
+static void test_layout_split_has_no_payloads(void **state) {
+  (void)state;
+  static const uint64_t sizes[] = {1, 32, 33, 100000, SLC__SLOT_SIZE_MAX};
+  for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+    struct slc__geometry g = shape(64, sizes[i], 1);
+    g.split = 1;
+    assert_int_equal(slc__geometry_check(&g), SLC_OK);
+    assert_int_equal(slc__layout_inline_max(&g), 0);
+    assert_int_equal(slc__layout_slot_stride(&g), SLC__LINE);
+    g.metadata_size = 100;
+    assert_int_equal(slc__layout_slot_stride(&g), 2 * SLC__LINE);
+  }
+}
+
 /* From a shape that is right, one field at a time goes wrong. */
 static void test_layout_check_refuses_each_field(void **state) {
   (void)state;
@@ -147,8 +162,8 @@ static void test_layout_check_refuses_each_field(void **state) {
   REFUSED_WITH(pages, 3);
   REFUSED_WITH(pages, SLC__PAGES_HUGE_MIN - 1);
   REFUSED_WITH(pages, SLC__PAGES_HUGE_MAX + 1);
-  REFUSED_WITH(reserved[0], 1);
-  REFUSED_WITH(reserved[1], 1);
+  REFUSED_WITH(split, 2);
+  REFUSED_WITH(reserved, 1);
 #undef REFUSED_WITH
   struct slc__geometry few = shape(4, 1, 1);
   few.log_size = SLC__LOG_MIN / 2;
@@ -222,6 +237,7 @@ int main(void) {
       cmocka_unit_test(test_layout_of_the_largest_channel),
       cmocka_unit_test(test_layout_parts_are_aligned_and_apart),
       cmocka_unit_test(test_layout_slot_stride_is_whole_lines),
+      cmocka_unit_test(test_layout_split_has_no_payloads),
       cmocka_unit_test(test_layout_check_refuses_each_field),
       cmocka_unit_test(test_layout_log_size_is_the_smallest_power_of_two),
       cmocka_unit_test(test_layout_batch_is_a_share_of_the_slots),

@@ -690,10 +690,38 @@ static void test_slotlog_corrupt_message_is_skipped(void **state) {
   test_channel_deinit(&channel);
 }
 
+/* A split channel has no payloads behind its prefixes, nor in them: a publisher that says so is not believed. */
+static void test_slotlog_split_reads_no_buffers(void **state) {
+  (void)state;
+  struct test_channel channel;
+  struct slc__pub pub;
+  struct slc__sub sub;
+  test_channel_init(&channel, 32, 64, 0, 1);
+  channel.geometry.split = 1;
+  slc__control_init(&channel.control, &channel.geometry, channel.control_mapping.base);
+  slc__buffers_init(&channel.buffers, &channel.geometry, channel.buffers_mapping.base);
+  uint32_t line = test_channel_admit(&channel, 1, false);
+  test_channel_publisher(&channel, &pub, 1);
+  test_channel_subscriber(&channel, &sub, line, 1, SLC__START_NEWEST);
+  static const uint32_t flags[] = {0, SLC__FLAG_INLINE, SLC__FLAG_GROWN};
+  for (uint32_t i = 0; i < 3; i++) {
+    const struct slc__sending sending = {.size = 1, .flags = flags[i], .generation = 1};
+    struct slc__taken taken;
+    uint32_t slot;
+    uint64_t ordinal;
+    assert_int_equal(slc__pub_loan(&pub, &slot), SLC_OK);
+    assert_int_equal(slc__pub_publish(&pub, slot, &sending, &ordinal), SLC_OK);
+    assert_int_equal(slc__sub_take(&sub, &taken), SLC_CORRUPT);
+  }
+  leave(&pub);
+  test_channel_deinit(&channel);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_slotlog_order_and_content),
       cmocka_unit_test(test_slotlog_wraps),
+      cmocka_unit_test(test_slotlog_split_reads_no_buffers),
       cmocka_unit_test(test_slotlog_publishers_interleave),
       cmocka_unit_test(test_slotlog_log_path),
       cmocka_unit_test(test_slotlog_holds_keep),
