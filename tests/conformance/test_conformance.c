@@ -10,7 +10,7 @@
 
 #include "support/broker.h"
 
-enum { KIND_BITS = 4, KINDS = 1 << KIND_BITS };
+enum { KIND_BITS = 5, KINDS = 1 << KIND_BITS };
 
 struct behaviour {
   const char *name;
@@ -38,7 +38,8 @@ static struct kind kind_of(unsigned number) {
   return (struct kind){.is_reliable = (number & 1) != 0,
                        .has_many_publishers = (number & 2) != 0,
                        .is_across_processes = (number & 4) != 0,
-                       .is_virtual = (number & 8) != 0};
+                       .is_split = (number & 8) != 0,
+                       .is_virtual = (number & 16) != 0};
 }
 
 static bool is_for(const struct behaviour *behaviour, const struct kind *kind) {
@@ -47,9 +48,9 @@ static bool is_for(const struct behaviour *behaviour, const struct kind *kind) {
 
 static void trial_name(struct trial *trial) {
   const struct kind *kind = &trial->kind;
-  snprintf(trial->name, sizeof trial->name, "%s (%s, %s, %s, %s)", trial->behaviour->name,
+  snprintf(trial->name, sizeof trial->name, "%s (%s, %s, %s, %s, %s)", trial->behaviour->name,
            kind->is_reliable ? "reliable" : "unreliable", kind->is_virtual ? "virtual" : "plain",
-           kind->has_many_publishers ? "many publishers" : "one publisher",
+           kind->is_split ? "split" : "whole", kind->has_many_publishers ? "many publishers" : "one publisher",
            kind->is_across_processes ? "across processes" : "in one process");
 }
 

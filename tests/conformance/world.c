@@ -26,6 +26,7 @@ void world_open(struct world *world, const struct kind *kind, struct test_broker
   world->shape.slots = SLOTS;
   world->shape.slot_size = SLOT_SIZE;
   world->shape.max_loans = 2;
+  world->shape.split = kind->is_split;
   if (kind->is_virtual) world->shape.multiplexer = multiplexer;
   if (!kind->is_across_processes) check_ok(slc_client_open(NULL, &world->shared));
   start_all(world);

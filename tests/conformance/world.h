@@ -27,7 +27,7 @@ enum {
 
 /* The backend, memfd or shm, is the broker's, and comes from outside. */
 struct kind {
-  bool is_reliable, is_virtual, has_many_publishers, is_across_processes;
+  bool is_reliable, is_virtual, is_split, has_many_publishers, is_across_processes;
 };
 
 struct world {

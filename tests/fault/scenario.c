@@ -12,6 +12,7 @@
 #include "slotcast/slotcast.h"
 
 #define CHANNEL "fault/channel"
+#define SPLIT_CHANNEL "fault/split"
 #define FAR_NS (20 * INT64_C(1000000000)) /* what is due comes at once; a lost wake-up would take this long */
 
 enum { MESSAGES = 40, SLOTS = 16, SMALL = 24, LARGE = 200, GROWN = 5000, GROW_EVERY = 7, LOAN_TRIES = 200 };
@@ -20,6 +21,8 @@ struct scenario {
   slc_client *client;
   slc_publisher *publisher;
   slc_subscriber *early, *late;
+  slc_publisher *split_publisher;
+  slc_subscriber *split_subscriber;
   uint64_t sent;
 };
 
@@ -185,6 +188,33 @@ static int close_early(struct scenario *s) {
   return status;
 }
 
+static int open_split(struct scenario *s) {
+  slc_publisher_options options = SLC_PUBLISHER_OPTIONS_INIT;
+  options.split = 1;
+  options.slots = SLOTS;
+  options.slot_size = LARGE;
+  options.slots_per_object = 3;
+  int status = slc_publisher_open(s->client, SPLIT_CHANNEL, &options, &s->split_publisher);
+  return status != 0 ? status : slc_subscriber_open(s->client, SPLIT_CHANNEL, NULL, &s->split_subscriber);
+}
+
+/* The last one makes it grow. */
+static int split(struct scenario *s) {
+  static const size_t sizes[] = {SMALL, LARGE, GROWN};
+  uint8_t bytes[GROWN];
+  for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+    slc_message message;
+    memset(bytes, (int)i + 1, sizeof bytes);
+    int status = slc_publisher_send(s->split_publisher, bytes, sizes[i], NULL);
+    if (status != 0) return status;
+    status = slc_subscriber_take(s->split_subscriber, &message);
+    if (status != 0) return status;
+    expect(message.size == sizes[i] && memcmp(message.data, bytes, sizes[i]) == 0, "a split message is not whole");
+    slc_subscriber_release(s->split_subscriber, &message);
+  }
+  return 0;
+}
+
 static const struct {
   const char *name;
   int (*run)(struct scenario *s);
@@ -201,6 +231,8 @@ static const struct {
     {"inspect", inspect},
     {"list", list},
     {"close a subscriber and go on", close_early},
+    {"open a split channel", open_split},
+    {"send and take in memory of their own", split},
 };
 
 void scenario_run(struct scenario_result *ret_result) {
@@ -211,6 +243,8 @@ void scenario_run(struct scenario_result *ret_result) {
     ret_result->status = steps[i].run(&s);
   }
   if (ret_result->status != 0) snprintf(ret_result->detail, sizeof ret_result->detail, "%s", slc_error_detail());
+  slc_subscriber_close(s.split_subscriber);
+  slc_publisher_close(s.split_publisher);
   slc_publisher_close(s.publisher);
   slc_subscriber_close(s.late);
   slc_subscriber_close(s.early);

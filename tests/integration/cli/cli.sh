@@ -174,6 +174,10 @@ expect 1 'kept in shm, asked for was memfd' run bash -c 'slotcast create c --bac
 expect 1 'has no huge pages of 8 GiB' run slotcast create c --backend memfd --pages 8G
 expect 1 'all publishers have to agree' run bash -c 'slotcast create c --fixed-size; slotcast pub c --frame 10 --quiet'
 expect 0 '' run bash -c 'slotcast create c --fixed-size; slotcast pub c --fixed-size --frame 10 --quiet'
+expect 0 'split: payloads in memory of their own' run bash -c 'slotcast create c --split; slotcast info c --interval 0'
+expect 0 'split$' run bash -c 'slotcast create c --split; echo x | slotcast pub c --split --quiet; slotcast ls'
+expect 0 '"split": true' run bash -c 'slotcast create c --split; slotcast ls --json'
+expect 1 'all publishers have to agree .split' run bash -c 'slotcast create c --split; slotcast pub c --frame 10 --quiet'
 expect 0 '^later$' run bash -c 'echo later | slotcast pub c --lines --linger 3600000 --quiet
   slotcast sub c --from oldest --count 1 --quiet; slotcast rm c'
 
