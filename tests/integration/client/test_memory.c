@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -133,6 +134,7 @@ static pid_t child_start(child_fn work, uid_t uid) {
   if (child > 0) return child;
   slc_client *client = NULL;
   if (uid != 0 && setresuid(uid, uid, uid) != 0) _exit(100);
+  prctl(PR_SET_PDEATHSIG, SIGKILL); /* some go on for ever; after setresuid, which clears it */
   if (slc_client_open(NULL, &client) != 0) _exit(100);
   int result = work(client);
   slc_client_close(client);
