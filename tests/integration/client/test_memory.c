@@ -287,8 +287,11 @@ static void test_another_backend_is_refused(void **state) {
   slc_client_close(client);
 }
 
-/* Names, modes, and that they go with the channel. */
+/* Names, modes, and that they go with the channel.  While others make and remove files there, the same one may be read
+ * twice. */
 static int check_names(const char *prefix) {
+  enum { NAMES = 64 };
+  ino_t seen[NAMES];
   DIR *directory = opendir("/dev/shm");
   assert_non_null(directory);
   int count = 0;
@@ -298,7 +301,11 @@ static int check_names(const char *prefix) {
     assert_int_equal(fstatat(dirfd(directory), entry->d_name, &info, AT_SYMLINK_NOFOLLOW), 0);
     assert_int_equal(info.st_mode, S_IFREG | 0600);
     assert_int_equal(info.st_uid, geteuid());
-    count++;
+    int i = 0;
+    while (i < count && seen[i] != info.st_ino) i++;
+    if (i < count) continue;
+    assert_true(count < NAMES);
+    seen[count++] = info.st_ino;
   }
   closedir(directory);
   return count;
@@ -437,6 +444,12 @@ static void test_shm_is_refused_where_another_user_waits(void **state) {
 
 /* ---- there before it is used ------------------------------------------------------------------------------------- */
 
+/* All that has been added is there, but for the few pages that the kernel may have taken back meanwhile. */
+static bool is_added_resident(const struct mapped *before, const struct mapped *now) {
+  uint64_t size = now->size - before->size;
+  return now->resident + size / 64 >= before->resident + size;
+}
+
 static void check_prefaulted(int backend) {
   slc_client *client = client_open();
   slc_publisher_options options = large_options();
@@ -449,17 +462,17 @@ static void check_prefaulted(int backend) {
   options.prefault = 1;
   slc_publisher *second = publisher_open(client, &options);
   struct mapped eager = look_at_mappings();
-  assert_int_equal(eager.resident - lazy.resident, eager.size - lazy.size);
+  assert_true(is_added_resident(&lazy, &eager));
   send_pattern(second, 1, SLOT_SIZE * 2); /* and what it grows by */
   eager = look_at_mappings();
-  assert_true(eager.resident - lazy.resident >= eager.size - lazy.size);
+  assert_true(is_added_resident(&lazy, &eager));
   slc_subscriber_options reads = SLC_SUBSCRIBER_OPTIONS_INIT;
   reads.prefault = 1;
   reads.start = SLC_START_OLDEST;
   slc_subscriber *subscriber = subscriber_open(client, &reads);
   take_pattern(subscriber, 1, SLOT_SIZE * 2);
   struct mapped both = look_at_mappings();
-  assert_true(both.resident - eager.resident >= both.size - eager.size);
+  assert_true(is_added_resident(&eager, &both));
   slc_publisher_close(publisher);
   slc_client_close(client);
 }
