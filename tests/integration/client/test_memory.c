@@ -326,8 +326,8 @@ static void session_of_mappings(char prefix[64]) {
 
 static void test_names_go_with_their_channel(void **state) {
   const struct test_broker *broker = *state;
+  slc_client *client = client_open(); /* by now the broker has made what it has for itself */
   int before = broker_backend() == SLC_BACKEND_SHM ? test_broker_names(broker) : LOCK;
-  slc_client *client = client_open();
   slc_publisher_options options = large_options();
   options.backend = SLC_BACKEND_SHM;
   slc_publisher *publisher = publisher_open(client, &options);
