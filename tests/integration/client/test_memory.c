@@ -205,8 +205,8 @@ static void send_everything(slc_client *client, slc_publisher_options options) {
 
 static void test_channel_has_a_backend_of_its_own(void **state) {
   const struct test_broker *broker = *state;
+  slc_client *client = client_open(); /* by now the broker has made what it has for itself */
   int before = test_broker_names(broker);
-  slc_client *client = client_open();
   slc_publisher_options options = large_options();
   options.backend = other_backend();
   slc_publisher *publisher = publisher_open(client, &options);
@@ -326,7 +326,7 @@ static void session_of_mappings(char prefix[64]) {
 
 static void test_names_go_with_their_channel(void **state) {
   const struct test_broker *broker = *state;
-  slc_client *client = client_open(); /* by now the broker has made what it has for itself */
+  slc_client *client = client_open();
   int before = broker_backend() == SLC_BACKEND_SHM ? test_broker_names(broker) : LOCK;
   slc_publisher_options options = large_options();
   options.backend = SLC_BACKEND_SHM;
