@@ -231,7 +231,7 @@ int slc__connection_open(uv_loop_t *loop, int fd, const struct slc__connection_e
   connection->fd = fd;
   connection->events = events;
   connection->owner = owner;
-  connection->closing = connection->wants_writable = connection->is_paused = false;
+  connection->closing = connection->wants_writable = connection->is_paused = connection->is_pause_told = false;
   connection->queued_bytes = 0;
   STAILQ_INIT(&connection->queue);
   int status = watch(connection);
