@@ -11,7 +11,10 @@
 
 #include "bench.h"
 
-enum { CREW_MAX = 256 };
+enum {
+  CREW_MAX = 256,
+  APART = 128, /* bytes: what one process writes while others read lies so far from what they read */
+};
 
 /* What a process does: `number` counts those of its role from 0 on.  Returning is success; worker_check and
  * worker_fail end the process otherwise. */

@@ -25,7 +25,7 @@ struct game {
   struct traffic ping, pong; /* the channels of either direction */
   uint64_t size;
   bool is_touched;
-  struct histogram histogram;
+  _Alignas(APART) struct histogram histogram;
 };
 
 /* ---- the two processes ---- */

@@ -12,7 +12,7 @@
 #include "cli.h"
 #include "crew.h"
 
-enum { LINE = 64, APART = 128 };
+enum { LINE = 64 };
 
 /* ---- round trips ---- */
 
@@ -22,7 +22,7 @@ struct bare {
   enum bare_kind kind;
   size_t touched, slots;
   int fds[2]; /* what side 0 and side 1 read from */
-  struct histogram histogram;
+  _Alignas(APART) struct histogram histogram;
   struct {
     _Alignas(APART) _Atomic uint64_t word;
   } lines[2];      /* what side 0 and side 1 write */
