@@ -31,9 +31,13 @@ struct slc__store_options {
   const char *generation_path;                 /* a file that says which record sets are old */
 };
 
+/* They come from the loop, never from within a call of the owner's. */
 struct slc__store_events {
   /* Every keeper that is there and up to date has what was committed up to and including `commit`. */
   void (*kept)(void *owner, uint64_t commit);
+  /* Another broker, newer than this one, has come to a keeper: nothing is kept any more, and the owner must stop
+   * serving. Once. */
+  void (*fenced)(void *owner);
 };
 
 /* One record, while it is loaded: descriptors that are not taken (set to -1) are closed afterwards. */
@@ -46,15 +50,19 @@ struct slc__store_record {
   size_t fd_count;
 };
 
-/* Asks the keepers, waiting for them a bounded time, for what an earlier process left, and calls `visit` for each
- * record of the newest complete set, in the byte order of the keys.  0: *ret_count records, 0 where nobody has any.
- * A set that is known to be old, or incomplete, is not taken.  SLC_NO_MEMORY, SLC_NO_DESCRIPTORS, SLC_VERSION (a keeper
- * or a set of a newer release), SLC_DENIED; with slc__fail's sentence. */
+/* Nothing is kept by anybody before the first commit: until then the keepers have what an earlier process left.
+ * SLC_NO_MEMORY, SLC_INVALID. */
 int slc__store_open(uv_loop_t *loop, const struct slc__store_options *options, const struct slc__store_events *events,
                     void *owner, struct slc__store **ret_store);
+/* Once, before the loop runs and before the first commit: asks the keepers, waiting for them a bounded time, for what an
+ * earlier process left, and calls `visit` for each record of the newest complete set, in the byte order of the keys.
+ * 0: *ret_count records, 0 where nobody has any.  A set that is known to be old, or incomplete, is not taken. None of
+ * the records is in this store afterwards: the owner puts what it goes on with.
+ * SLC_NO_MEMORY, SLC_NO_DESCRIPTORS, SLC_VERSION (a keeper or a set of a newer release), SLC_DENIED; with slc__fail's
+ * sentence. */
 int slc__store_load(struct slc__store *store, void (*visit)(void *ctx, struct slc__store_record *record), void *ctx,
                     size_t *ret_count);
-/* The keepers keep what they have. */
+/* The keepers keep what they have.  Takes NULL.  The loop has to run until its handles are closed. */
 void slc__store_close(struct slc__store *store);
 
 /* Copies key and value.  A record of that key is replaced.  SLC_NO_MEMORY, SLC_INVALID (sizes). */
@@ -63,7 +71,8 @@ int slc__store_put(struct slc__store *store, const void *key, size_t key_size, c
 /* Nothing where there is none. */
 void slc__store_drop(struct slc__store *store, const void *key, size_t key_size);
 /* Everything up to now is one consistent whole: its number, which grows.  Without a change since the last, that one's.
- */
+ * Nothing is sent between a change and the commit after it, so leave none without a commit in the same turn of the
+ * loop. */
 uint64_t slc__store_commit(struct slc__store *store);
 /* The last commit that every keeper has; without a keeper the last one. */
 uint64_t slc__store_kept(const struct slc__store *store);
