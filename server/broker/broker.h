@@ -76,7 +76,6 @@ struct process {
   struct broker *broker;
   struct slc__peer peer;
   struct account *account;
-  uint8_t instance[16]; /* of its newest hello */
   LIST_HEAD(, client) clients;
   LIST_HEAD(, user) users;
 };
@@ -199,7 +198,10 @@ struct user {
   struct virtual *virtual; /* NULL: of a plain channel, or of a whole multiplexer */
   uint32_t max;            /* loans or holds */
   char name[256];
-  int doorbell; /* -1: none */
+  uint8_t instance[16]; /* of the program that it belongs to */
+  bool has_token;
+  uint8_t token[16]; /* by which it is known on another connection of that program */
+  int doorbell;      /* -1: none */
   uint32_t doorbell_id;
   uint32_t watchers_sent; /* it has the publishers' doorbells with ids up to this */
   bool owes_watchers;     /* its socket was full */
@@ -425,6 +427,21 @@ int channel_agree_shape(const struct client *client, struct channel *channel, co
 void channel_attach_waiting(struct channel *channel);
 void channel_take_back(struct channel *channel);
 
+/* ---- reclaim.c ---- */
+
+struct returning {
+  bool is_publisher;
+  const char *channel, *multiplexer; /* as in the request */
+};
+/* The program's own user of that token, who is this connection's from now on and was sent nothing on it yet; *ret_user
+ * NULL: there is none.  SLC_BUSY: another connection has it, and lives; SLC_INVALID: it is somebody else. */
+int user_return(struct client *client, const ProtobufCBinaryData *token, const struct returning *as,
+                struct user **ret_user);
+/* It can return by this token. */
+void user_remember(struct user *user, const ProtobufCBinaryData *token);
+/* The answer to Reclaim, and everything that is pushed to a newcomer. */
+int user_reclaim(struct client *client, uint64_t serial, const Slotcast__Reclaim *request);
+
 /* ---- life.c ---- */
 
 /* Found, or made for this account. */
@@ -502,6 +519,8 @@ int send_publisher_opened(struct user *user, uint64_t serial);
 int send_subscriber_opened(struct user *user, uint64_t serial);
 /* To every publisher of a channel, as of the epoch to come; then that epoch begins. */
 void membership_announce(struct channel *channel);
+/* To one publisher, as of the present epoch; owed when its socket is full. */
+void membership_push(struct user *publisher);
 /* To a subscriber that was there before the channel had a shape. */
 void attachment_push(struct user *user);
 /* What is owed to the users of a client whose socket has room again. */

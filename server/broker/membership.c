@@ -181,7 +181,7 @@ void push_give_up(struct user *user) {
   slc__connection_abort(user->client->connection);
 }
 
-static void membership_push(struct user *publisher, uint64_t epoch) {
+static void push_as_of(struct user *publisher, uint64_t epoch) {
   if (publisher->client == NULL) return;
   struct snapshot snapshot = snapshot_begin(publisher, epoch);
   struct outgoing outgoing;
@@ -201,11 +201,15 @@ static void membership_push(struct user *publisher, uint64_t epoch) {
   if (status < 0) push_give_up(publisher);
 }
 
+void membership_push(struct user *publisher) {
+  push_as_of(publisher, publisher->channel->epoch);
+}
+
 void membership_announce(struct channel *channel) {
   uint64_t epoch = ++channel->epoch;
   struct user *user;
   LIST_FOREACH(user, &channel->users, of_channel) {
-    if (user->is_publisher) membership_push(user, epoch);
+    if (user->is_publisher) push_as_of(user, epoch);
   }
   atomic_store_explicit(&channel->control.page->epoch, epoch, memory_order_seq_cst);
 }
@@ -331,7 +335,7 @@ void pushes_resume(struct client *client) {
     if (user->client != client) continue;
     if (user->owes_attachment) attachment_push(user);
     bool owed = user->owes_membership || user->owes_watchers;
-    if (user->owes_membership) membership_push(user, user->channel->epoch);
+    if (user->owes_membership) membership_push(user);
     if (user->owes_watchers) watchers_push(user);
     if (owed && !user->owes_membership && !user->owes_watchers) channel_ring_all(user->channel);
   }

@@ -56,14 +56,11 @@ static int answer_done(struct client *client, uint64_t serial) {
 /* The same process with another instance has called execve: its mappings are gone, and with them what it had.  Clients
  * of the same instance are further connections of one program, and those still connected speak for themselves. */
 static void forget_earlier_image(struct client *client) {
-  struct process *process = client->process;
-  if (memcmp(process->instance, client->instance, sizeof process->instance) == 0) return;
   struct user *user, *next;
-  for (user = LIST_FIRST(&process->users); user != NULL; user = next) {
+  for (user = LIST_FIRST(&client->process->users); user != NULL; user = next) {
     next = LIST_NEXT(user, of_process);
-    if (user->client == NULL) user_die(user);
+    if (user->client == NULL && memcmp(user->instance, client->instance, sizeof user->instance) != 0) user_die(user);
   }
-  memcpy(process->instance, client->instance, sizeof process->instance);
 }
 
 static int answer_hello(struct client *client, uint64_t serial) {
@@ -114,7 +111,12 @@ static int handle_hello(struct client *client, uint64_t serial, const Slotcast__
 
 static int handle_open_publisher(struct client *client, uint64_t serial, const Slotcast__OpenPublisher *request) {
   struct user *user;
-  int status = publisher_join(client, request, &user);
+  struct returning as = {.is_publisher = true, .channel = request->channel, .multiplexer = request->multiplexer};
+  int status = user_return(client, &request->token, &as, &user);
+  if (status == SLC_OK && user == NULL) {
+    status = publisher_join(client, request, &user);
+    if (status == SLC_OK) user_remember(user, &request->token);
+  }
   if (status != SLC_OK) return answer_refusal(client, serial, status);
   status = send_publisher_opened(user, serial);
   if (status >= 0) {
@@ -127,7 +129,12 @@ static int handle_open_publisher(struct client *client, uint64_t serial, const S
 
 static int handle_open_subscriber(struct client *client, uint64_t serial, const Slotcast__OpenSubscriber *request) {
   struct user *user;
-  int status = subscriber_join(client, request, &user);
+  struct returning as = {.channel = request->channel, .multiplexer = request->multiplexer};
+  int status = user_return(client, &request->token, &as, &user);
+  if (status == SLC_OK && user == NULL) {
+    status = subscriber_join(client, request, &user);
+    if (status == SLC_OK) user_remember(user, &request->token);
+  }
   if (status != SLC_OK) return answer_refusal(client, serial, status);
   status = send_subscriber_opened(user, serial);
   if (status >= 0) {
@@ -267,6 +274,8 @@ int request_handle(struct client *client, const Slotcast__Message *message, stru
     return handle_register_payloads(client, message, fds);
   case SLOTCAST__MESSAGE__BODY_ABANDON_GENERATION:
     return handle_abandon(client, serial, message->abandon_generation);
+  case SLOTCAST__MESSAGE__BODY_RECLAIM:
+    return user_reclaim(client, serial, message->reclaim);
   case SLOTCAST__MESSAGE__BODY_LIST_CHANNELS:
     return send_channel_list(client, serial, message->list_channels);
   case SLOTCAST__MESSAGE__BODY_INSPECT_CHANNEL: {

@@ -3,6 +3,7 @@
  * A join that fails leaves nothing behind: the user is made first and leaves again.  Thread: the loop's. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/error.h"
@@ -35,6 +36,7 @@ static int user_make(struct client *client, struct channel *channel, struct user
   user->client = client;
   user->doorbell = -1;
   snprintf(user->name, sizeof user->name, "%s", client->name);
+  memcpy(user->instance, client->instance, sizeof user->instance);
   channel_revive(channel);
   LIST_INSERT_HEAD(&channel->users, user, of_channel);
   LIST_INSERT_HEAD(&client->process->users, user, of_process);

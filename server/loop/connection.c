@@ -5,6 +5,7 @@
 #include "loop/connection.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -241,6 +242,11 @@ int slc__connection_open(uv_loop_t *loop, int fd, const struct slc__connection_e
   }
   *ret_connection = connection;
   return SLC_OK;
+}
+
+bool slc__connection_is_over(const struct slc__connection *connection) {
+  struct pollfd poll_fd = {.fd = connection->fd, .events = POLLRDHUP};
+  return poll(&poll_fd, 1, 0) == 1;
 }
 
 void slc__connection_abort(struct slc__connection *connection) {

@@ -5,6 +5,7 @@
 #ifndef SLC__LOOP_CONNECTION_H
 #define SLC__LOOP_CONNECTION_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <uv.h>
 
@@ -26,6 +27,9 @@ int slc__connection_open(uv_loop_t *loop, int fd, const struct slc__connection_e
                          struct slc__connection **ret_connection);
 /* No event comes afterwards; what was queued is lost. */
 void slc__connection_close(struct slc__connection *connection);
+
+/* The peer has closed, though what it sent before may still be there to be read. */
+bool slc__connection_is_over(const struct slc__connection *connection);
 
 /* Ends the conversation from the middle of something: `ended` comes later, from the loop. */
 void slc__connection_abort(struct slc__connection *connection);
