@@ -14,8 +14,7 @@
 #include "slotcast/event.h"
 
 enum {
-  IDENTITY_SIZE = 16,    /* Hello.instance, HelloReply.session, token */
-  LINES_MAX = 64 * 1024, /* Table.lines */
+  IDENTITY_SIZE = 16, /* Hello.instance, HelloReply.session, token */
   NESTING_MAX = 4,
   FIELD_NUMBER_MAX = (1 << 29) - 1, /* protobuf's own */
 };
@@ -86,9 +85,22 @@ static int check_string(const ProtobufCFieldDescriptor *field, const char *text)
   return is_printable(text) ? SLC_OK : refuse(field, "is not printable UTF-8");
 }
 
+/* Of byte fields that are not identities; by name, which means one thing in all the protocols. */
+static const struct {
+  const char *field;
+  size_t min, max;
+} byte_limits[] = {
+    {"lines", 0, (size_t)64 * 1024},
+    {"key", 1, SLC__CODEC_KEY_MAX},
+    {"value", 0, SLC__CODEC_VALUE_MAX},
+};
+
 static int check_bytes(const ProtobufCFieldDescriptor *field, const ProtobufCBinaryData *bytes) {
-  if (strcmp(field->name, "lines") == 0)
-    return bytes->len <= LINES_MAX ? SLC_OK : refuse(field, "has too many entries");
+  for (size_t i = 0; i < sizeof byte_limits / sizeof byte_limits[0]; i++) {
+    if (strcmp(field->name, byte_limits[i].field) != 0) continue;
+    if (bytes->len > byte_limits[i].max) return refuse(field, "is too long");
+    return bytes->len >= byte_limits[i].min ? SLC_OK : refuse(field, "is empty");
+  }
   if (bytes->len == 0 && strcmp(field->name, "token") == 0) return SLC_OK; /* of one that does not come back */
   return bytes->len == IDENTITY_SIZE ? SLC_OK : refuse(field, "does not have 16 bytes");
 }
@@ -164,27 +176,56 @@ static int check_message(const ProtobufCMessage *message, int depth) {
   return SLC_OK;
 }
 
-static int check(const Slotcast__Message *message, size_t descriptor_count) {
-  if (message->body_case == SLOTCAST__MESSAGE__BODY__NOT_SET)
-    return slc__fail(SLC_PROTOCOL, "a message has no body that this version knows");
-  if (message->n_descriptors != descriptor_count)
-    return slc__fail(SLC_PROTOCOL, "a message names %zu descriptors and carries %zu", message->n_descriptors,
-                     descriptor_count);
-  return check_message(&message->base, 0);
-}
+/* ---- decode, encode: any message ---- */
 
-/* ---- decode, encode ---- */
-
-int slc__codec_decode(const void *data, size_t size, size_t descriptor_count, Slotcast__Message **ret_message) {
+int slc__codec_unpack(const ProtobufCMessageDescriptor *kind, const void *data, size_t size,
+                      ProtobufCMessage **ret_message) {
   if (size == 0 || size > SLC__CODEC_MESSAGE_MAX)
     return slc__fail(SLC_PROTOCOL, "a message has %zu bytes: 1 to %u are allowed", size, SLC__CODEC_MESSAGE_MAX);
   struct budget budget = {.left = MEMORY_MAX};
   ProtobufCAllocator allocator = {.alloc = budget_alloc, .free = budget_free, .allocator_data = &budget};
-  Slotcast__Message *message = slotcast__message__unpack(&allocator, size, data);
+  ProtobufCMessage *message = protobuf_c_message_unpack(kind, &allocator, size, data);
   if (message == NULL && budget.out_of_memory)
     return slc__fail(SLC_NO_MEMORY, "no memory to decode a message of %zu bytes", size);
   if (message == NULL) return slc__fail(SLC_PROTOCOL, "a message of %zu bytes cannot be decoded", size);
-  int status = check(message, descriptor_count);
+  int status = check_message(message, 0);
+  if (status != SLC_OK) {
+    slc__codec_release(message);
+    return status;
+  }
+  *ret_message = message;
+  return SLC_OK;
+}
+
+void slc__codec_release(ProtobufCMessage *message) {
+  ProtobufCAllocator allocator = {.alloc = budget_alloc, .free = budget_free};
+  if (message != NULL) protobuf_c_message_free_unpacked(message, &allocator);
+}
+
+int slc__codec_pack(const ProtobufCMessage *message, void *buffer, size_t capacity, size_t *ret_size) {
+  size_t size = protobuf_c_message_get_packed_size(message);
+  if (size > SLC__CODEC_MESSAGE_MAX || size > capacity)
+    return slc__fail(SLC_TOO_LARGE, "a message of %zu bytes is longer than the protocol allows", size);
+  *ret_size = protobuf_c_message_pack(message, buffer);
+  return SLC_OK;
+}
+
+/* ---- those of the two protocols ---- */
+
+static int check_envelope(bool has_body, size_t named, size_t descriptor_count) {
+  if (!has_body) return slc__fail(SLC_PROTOCOL, "a message has no body that this version knows");
+  if (named != descriptor_count)
+    return slc__fail(SLC_PROTOCOL, "a message names %zu descriptors and carries %zu", named, descriptor_count);
+  return SLC_OK;
+}
+
+int slc__codec_decode(const void *data, size_t size, size_t descriptor_count, Slotcast__Message **ret_message) {
+  ProtobufCMessage *base;
+  int status = slc__codec_unpack(&slotcast__message__descriptor, data, size, &base);
+  if (status != SLC_OK) return status;
+  Slotcast__Message *message = (Slotcast__Message *)base;
+  status =
+      check_envelope(message->body_case != SLOTCAST__MESSAGE__BODY__NOT_SET, message->n_descriptors, descriptor_count);
   if (status != SLC_OK) {
     slc__codec_free(message);
     return status;
@@ -194,16 +235,38 @@ int slc__codec_decode(const void *data, size_t size, size_t descriptor_count, Sl
 }
 
 void slc__codec_free(Slotcast__Message *message) {
-  ProtobufCAllocator allocator = {.alloc = budget_alloc, .free = budget_free};
-  if (message != NULL) slotcast__message__free_unpacked(message, &allocator);
+  slc__codec_release(message == NULL ? NULL : &message->base);
 }
 
 int slc__codec_encode(const Slotcast__Message *message, void *buffer, size_t capacity, size_t *ret_size) {
-  size_t size = slotcast__message__get_packed_size(message);
-  if (size > SLC__CODEC_MESSAGE_MAX || size > capacity)
-    return slc__fail(SLC_TOO_LARGE, "a message of %zu bytes is longer than the protocol allows", size);
-  *ret_size = slotcast__message__pack(message, buffer);
+  return slc__codec_pack(&message->base, buffer, capacity, ret_size);
+}
+
+int slc__shadow_decode(const void *data, size_t size, size_t descriptor_count, Slotcast__ShadowMessage **ret_message) {
+  ProtobufCMessage *base;
+  int status = slc__codec_unpack(&slotcast__shadow_message__descriptor, data, size, &base);
+  if (status != SLC_OK) return status;
+  Slotcast__ShadowMessage *message = (Slotcast__ShadowMessage *)base;
+  bool is_record = message->body_case == SLOTCAST__SHADOW_MESSAGE__BODY_RECORD;
+  status = check_envelope(message->body_case != SLOTCAST__SHADOW_MESSAGE__BODY__NOT_SET,
+                          is_record ? message->record->descriptors : 0, descriptor_count);
+  if (status == SLC_OK && descriptor_count > SLC__CODEC_RECORD_DESCRIPTORS_MAX)
+    status = slc__fail(SLC_PROTOCOL, "a record has %zu descriptors: %d are allowed", descriptor_count,
+                       SLC__CODEC_RECORD_DESCRIPTORS_MAX);
+  if (status != SLC_OK) {
+    slc__shadow_free(message);
+    return status;
+  }
+  *ret_message = message;
   return SLC_OK;
+}
+
+void slc__shadow_free(Slotcast__ShadowMessage *message) {
+  slc__codec_release(message == NULL ? NULL : &message->base);
+}
+
+int slc__shadow_encode(const Slotcast__ShadowMessage *message, void *buffer, size_t capacity, size_t *ret_size) {
+  return slc__codec_pack(&message->base, buffer, capacity, ret_size);
 }
 
 /* ---- names ---- */
