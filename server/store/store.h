@@ -54,8 +54,8 @@ struct slc__store_record {
  * SLC_NO_MEMORY, SLC_INVALID. */
 int slc__store_open(uv_loop_t *loop, const struct slc__store_options *options, const struct slc__store_events *events,
                     void *owner, struct slc__store **ret_store);
-/* Once, before the loop runs and before the first commit: asks the keepers, waiting for them a bounded time, for what an
- * earlier process left, and calls `visit` for each record of the newest complete set, in the byte order of the keys.
+/* Once, before the loop runs and before the first commit: asks the keepers, waiting for them a bounded time, for what
+ * an earlier process left, and calls `visit` for each record of the newest complete set, in the byte order of the keys.
  * 0: *ret_count records, 0 where nobody has any.  A set that is known to be old, or incomplete, is not taken. None of
  * the records is in this store afterwards: the owner puts what it goes on with.
  * SLC_NO_MEMORY, SLC_NO_DESCRIPTORS, SLC_VERSION (a keeper or a set of a newer release), SLC_DENIED; with slc__fail's
