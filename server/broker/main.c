@@ -1,9 +1,7 @@
 /* slotcastd: options, log, signals; the rest is the broker's. */
-#include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
-#include <systemd/sd-journal.h>
 
 #include "base/error.h"
 #include "broker/options.h"
@@ -13,31 +11,6 @@ struct daemon {
   struct broker broker;
   uv_signal_t terminate, interrupt;
 };
-
-static void log_to_stderr(void *ctx, enum slc__log_level level, const char *text) {
-  static const char *const names[] = {"emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"};
-  (void)ctx;
-  fprintf(stderr, "slotcastd: %s: %s\n", names[level], text);
-}
-
-static void log_to_journal(void *ctx, enum slc__log_level level, const char *text) {
-  (void)ctx;
-  sd_journal_print((int)level, "%s", text);
-}
-
-static void open_log(const struct command_line *line) {
-  bool journal = line->log_target == LOG_TARGET_JOURNAL ||
-                 (line->log_target == LOG_TARGET_AUTO && getenv("JOURNAL_STREAM") != NULL);
-  slc__log_set(journal ? log_to_journal : log_to_stderr, NULL, line->log_level);
-}
-
-/* Each channel costs a few descriptors; the soft limit is there for programs that use select(), which we don't. */
-static void raise_descriptor_limit(void) {
-  struct rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
-}
 
 static void on_signal(uv_signal_t *handle, int number) {
   struct daemon *daemon = handle->data;
@@ -67,10 +40,9 @@ int main(int argc, char **argv) {
   struct command_line line;
   int parsed = command_line_parse(argc, argv, &line);
   if (parsed != PARSE_RUN) return parsed;
-  open_log(&line);
-  raise_descriptor_limit();
-  signal(SIGPIPE, SIG_IGN);
-  signal(SIGXFSZ, SIG_IGN); /* an object beyond our own file size limit is a refusal, not our end */
+  slc__daemon_log_open("slotcastd", line.log_target, line.log_level);
+  slc__daemon_raise_descriptor_limit();
+  slc__daemon_ignore_signals();
 
   static struct daemon daemon;
   uv_loop_t loop;

@@ -1,16 +1,13 @@
 /* The command line of slotcastd: strict, and every mistake gets a sentence.  Thread: main. */
 #include "broker/options.h"
 
-#include <errno.h>
 #include <getopt.h>
-#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "slotcast/status.h"
 
-enum { EXIT_USAGE = 2, SLOW_HOLD_DEFAULT_MS = 1000, SLOW_HOLD_MAX_MS = 1000000000, OPTION_LIMIT = 1000 };
+enum { SLOW_HOLD_DEFAULT_MS = 1000, SLOW_HOLD_MAX_MS = 1000000000, OPTION_LIMIT = 1000 };
 enum {
   OPTION_SOCKET = 256,
   OPTION_MODE,
@@ -50,67 +47,30 @@ static const char help_text[] =
     "Exit status: 0 ended as asked, 1 could not serve, 2 wrong usage.\n";
 
 static int usage_error(const char *what, const char *value) {
-  fprintf(stderr, "slotcastd: %s: %s (see slotcastd --help)\n", what, value);
-  return EXIT_USAGE;
+  return slc__daemon_usage_error("slotcastd", what, value);
 }
 
-static bool parse_number(const char *text, int base, uint64_t max, uint64_t *ret) {
-  char *end;
-  if (text[0] < '0' || text[0] > '9') return false;
-  errno = 0;
-  unsigned long long value = strtoull(text, &end, base);
-  if (errno != 0 || *end != '\0' || value > max) return false;
-  *ret = value;
-  return true;
+/* 0 of an option's reader means: go on. */
+static int run_or(int result) {
+  return result == 0 ? PARSE_RUN : result;
 }
 
 static bool default_socket(char *socket, size_t size) {
-  const char *given = getenv("SLOTCAST_SOCKET"), *runtime = getenv("XDG_RUNTIME_DIR");
-  int length;
-  if (given != NULL && given[0] != '\0') {
-    length = snprintf(socket, size, "%s", given);
-  } else if (runtime != NULL && runtime[0] != '\0') {
-    length = snprintf(socket, size, "%s/slotcast/broker.sock", runtime);
-  } else {
-    length = snprintf(socket, size, "/run/slotcast/broker.sock");
-  }
+  const char *given = getenv("SLOTCAST_SOCKET");
+  if (given == NULL || given[0] == '\0') return slc__daemon_runtime_path("broker.sock", socket, size);
+  int length = snprintf(socket, size, "%s", given);
   return length > 0 && (size_t)length < size;
 }
 
-static bool choose(const char *text, const char *const *names, int *ret) {
-  for (int i = 0; names[i] != NULL; i++) {
-    if (strcmp(text, names[i]) != 0) continue;
-    *ret = i;
-    return true;
-  }
-  return false;
-}
-
 static int take_limit(struct limits *limits, enum limit_kind kind, const char *text) {
-  if (parse_number(text, 10, INT64_MAX, limit_field(limits, kind))) return PARSE_RUN;
+  if (slc__daemon_parse_number(text, 10, INT64_MAX, limit_field(limits, kind))) return PARSE_RUN;
   char what[64];
   snprintf(what, sizeof what, "--%s takes a number", limit_option(kind));
   return usage_error(what, text);
 }
 
-static int take_group(const char *name, gid_t *ret) {
-  const struct group *group = getgrnam(name);
-  if (group == NULL) return usage_error("--socket-group: there is no such group", name);
-  *ret = group->gr_gid;
-  return PARSE_RUN;
-}
-
-static int take_mode(const char *text, mode_t *ret) {
-  uint64_t mode;
-  if (!parse_number(text, 8, 0777, &mode)) return usage_error("--socket-mode takes an octal number up to 0777", text);
-  *ret = (mode_t)mode;
-  return PARSE_RUN;
-}
-
 static int take(int option, const char *value, struct command_line *line) {
   static const char *const backends[] = {"memfd", "shm", NULL};
-  static const char *const levels[] = {"error", "warning", "notice", "info", "debug", NULL};
-  static const char *const targets[] = {"auto", "stderr", "journal", NULL};
   int choice;
   if (option >= OPTION_LIMIT) return take_limit(&line->broker.limits, (enum limit_kind)(option - OPTION_LIMIT), value);
   switch (option) {
@@ -118,23 +78,19 @@ static int take(int option, const char *value, struct command_line *line) {
     line->broker.socket = value;
     return PARSE_RUN;
   case OPTION_MODE:
-    return take_mode(value, &line->broker.socket_mode);
+    return run_or(slc__daemon_take_mode("slotcastd", value, &line->broker.socket_mode));
   case OPTION_GROUP:
-    return take_group(value, &line->broker.socket_gid);
+    return run_or(slc__daemon_take_group("slotcastd", value, &line->broker.socket_gid));
   case OPTION_BACKEND:
-    if (!choose(value, backends, &choice)) return usage_error("--backend is memfd or shm", value);
+    if (!slc__daemon_choose(value, backends, &choice)) return usage_error("--backend is memfd or shm", value);
     line->broker.backend = choice == 0 ? SLC__BACKEND_MEMFD : SLC__BACKEND_SHM;
     return PARSE_RUN;
   case OPTION_LEVEL:
-    if (!choose(value, levels, &choice)) return usage_error("--log-level is error .. debug", value);
-    line->log_level = (enum slc__log_level)(SLC__LOG_ERROR + choice);
-    return PARSE_RUN;
+    return run_or(slc__daemon_take_log_level("slotcastd", value, &line->log_level));
   case OPTION_TARGET:
-    if (!choose(value, targets, &choice)) return usage_error("--log-target is auto, stderr or journal", value);
-    line->log_target = (enum log_target)choice;
-    return PARSE_RUN;
+    return run_or(slc__daemon_take_log_target("slotcastd", value, &line->log_target));
   case OPTION_SLOW_HOLD:
-    if (!parse_number(value, 10, SLOW_HOLD_MAX_MS, &line->broker.slow_hold_ms))
+    if (!slc__daemon_parse_number(value, 10, SLOW_HOLD_MAX_MS, &line->broker.slow_hold_ms))
       return usage_error("--slow-hold takes milliseconds", value);
     return PARSE_RUN;
   case OPTION_HELPER:
@@ -148,7 +104,7 @@ static int take(int option, const char *value, struct command_line *line) {
     return 0;
   default:
     fprintf(stderr, "Try 'slotcastd --help'.\n");
-    return EXIT_USAGE;
+    return SLC__EXIT_USAGE;
   }
 }
 
