@@ -31,7 +31,7 @@ static const char help_text[] =
     "  --slow POLICY          tell of slow subscribers (the default), or disconnect them, too, if this makes it\n"
     "  --frame BYTES          one message every so many bytes (K, M, G: powers of 1,024); default 64K\n"
     "  --lines                one message a line, with its newline, up to 64 KiB\n"
-    "  --wait-subscribers N   begin when so many subscribe; one that shall miss nothing uses `sub --from oldest`\n"
+    "  --wait-subscribers N   begin when so many subscribe: these miss nothing\n"
     "  --socket PATH          the broker; default $SLOTCAST_SOCKET, else as `slotcastd --help` says\n"
     "  --quiet                no summary\n"
     "  --help\n";

@@ -765,7 +765,7 @@ int slc_publisher_stats_get(slc_publisher *publisher, slc_publisher_stats *ret_s
       .bytes = atomic_load_explicit(&line->bytes, memory_order_relaxed),
       .would_block = atomic_load_explicit(&line->would_block, memory_order_relaxed),
       .wakes = atomic_load_explicit(&line->wakes, memory_order_relaxed),
-      .subscribers = atomic_load_explicit(&page->subscribers, memory_order_relaxed),
+      .subscribers = atomic_load_explicit(&page->subscribers, memory_order_acquire), /* they get what comes next */
       .publishers = atomic_load_explicit(&page->publishers, memory_order_relaxed),
       .generation = atomic_load_explicit(&page->generation, memory_order_relaxed),
       .virtual_id = publisher->virtual_id,

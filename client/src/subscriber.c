@@ -46,6 +46,7 @@ struct attachment {
   uint32_t max_holds;
   uint32_t virtual_id; /* of the virtual channel; 0: a plain channel, or a whole multiplexer */
   uint64_t virtual_base;
+  uint64_t since; /* the first ordinal that was not yet published when it was admitted */
   struct slc__mapping control, buffers, table, bell;
 };
 
@@ -103,6 +104,11 @@ static int line_check(const struct attachment *attachment) {
   return 0;
 }
 
+static int since_check(const struct attachment *attachment) {
+  if (attachment->since <= SLC__ORDINAL_MAX + 1) return 0;
+  return slc__fail(SLC_PROTOCOL, "the broker says that there are %ju messages", (uintmax_t)attachment->since);
+}
+
 static int virtual_check(const struct attachment *attachment) {
   if (attachment->virtual_id <= attachment->shape.virtual_max) return 0;
   return slc__fail(SLC_PROTOCOL, "the broker names virtual channel %u of %u", attachment->virtual_id,
@@ -135,6 +141,7 @@ static int attachment_receive(const Slotcast__Geometry *geometry, const struct a
     status = slc__received_map(received, SLC__OBJECT_BELL, SLC__READ_ONLY, slc__layout_bell_size(), &fresh.bell);
   if (status == 0) status = line_check(&fresh);
   if (status == 0) status = virtual_check(&fresh);
+  if (status == 0) status = since_check(&fresh);
   if (status == 0) status = slc__received_finish(received);
   if (status != 0) return status;
   *ret_attachment = fresh;
@@ -299,7 +306,8 @@ static int attachment_use(slc_subscriber *subscriber, bool was_first) {
   slc__control_init(&control, &attachment->shape, attachment->control.base);
   slc__buffers_init(&buffers, &attachment->shape, attachment->buffers.base);
   slc__sub_init(&subscriber->sub, &control, &buffers, attachment->table.base, attachment->bell.base, attachment->line,
-                attachment->max_holds, start_of(&subscriber->options, was_first, attachment->virtual_id != 0));
+                attachment->max_holds, start_of(&subscriber->options, was_first, attachment->virtual_id != 0),
+                attachment->since);
   subscriber->sub.payload_of = payload_of;
   subscriber->sub.payload_ctx = subscriber;
   subscriber->sub.watch = (struct slc__watch){.sync = sync_watchers, .ctx = subscriber};
@@ -358,7 +366,8 @@ static int subscriber_opened(void *ctx, struct slc__received *received) {
   const struct attachment place = {.line = opened->line,
                                    .max_holds = opened->max_holds,
                                    .virtual_id = opened->virtual_id,
-                                   .virtual_base = opened->virtual_base};
+                                   .virtual_base = opened->virtual_base,
+                                   .since = opened->since};
   int status = opened->attached ? attachment_receive(opened->geometry, &place, received, &subscriber->options,
                                                      &subscriber->attachment)
                                 : slc__received_finish(received);

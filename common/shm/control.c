@@ -21,6 +21,15 @@ void slc__control_init(struct slc__control *control, const struct slc__geometry 
   };
 }
 
+uint64_t slc__first_absent(const struct slc__control *control, uint64_t from) {
+  uint64_t n = from;
+  for (uint64_t steps = slc__steps_max(control); steps > 0 && n <= SLC__ORDINAL_MAX; steps--, n++) {
+    uint64_t word = atomic_load_explicit(slc__log_at(control, n), memory_order_seq_cst);
+    if (slc__presence(control, word, n) == SLC__ABSENT) break;
+  }
+  return n;
+}
+
 void slc__buffers_init(struct slc__buffers *buffers, const struct slc__geometry *g, void *base) {
   buffers->slots = (uint8_t *)base + SLC__BUFFERS_FIRST;
   buffers->stride = slc__layout_slot_stride(g);

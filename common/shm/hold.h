@@ -15,12 +15,6 @@ static inline uint64_t slc__sub_log_word(const struct slc__sub *sub, uint64_t n,
   return atomic_load_explicit(slc__log_at(&sub->control, n), order);
 }
 
-/* Head or tail; what can't be an ordinal counts for nothing. */
-static inline uint64_t slc__hint(const _Atomic uint64_t *word) {
-  uint64_t value = atomic_load_explicit(word, memory_order_acquire);
-  return value <= SLC__ORDINAL_MAX ? value : 0;
-}
-
 /* The one word that the broker writes in its line, next to those that only it writes: always in its cache.  Relaxed: a
  * take that misses it holds one message more, safely; what a reliable one may not miss is looked at again where a
  * message is found gone. */

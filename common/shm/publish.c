@@ -436,9 +436,14 @@ static bool refill_for_loan(struct slc__pub *pub) {
 
 /* ---- loan, discard ---- */
 
+/* A subscriber counts when it is settled which message is its first; its membership may have come before that. */
+static bool has_subscribers(struct slc__pub *pub) {
+  return atomic_load_explicit(&pub->control.page->subscribers, memory_order_acquire) != 0 && slc__pub_has_readers(pub);
+}
+
 /* Whether a loan would be refused for want of a subscriber. */
 static bool lacks_subscriber(struct slc__pub *pub) {
-  return __builtin_expect(pub->needs_subscriber, 0) && !slc__pub_has_readers(pub);
+  return __builtin_expect(pub->needs_subscriber, 0) && !has_subscribers(pub);
 }
 
 bool slc__pub_ready(struct slc__pub *pub) {

@@ -32,6 +32,9 @@ struct slc__control {
 };
 /* `base` maps slc__layout_control_size(g) bytes. */
 void slc__control_init(struct slc__control *control, const struct slc__geometry *g, void *base);
+/* The first ordinal from `from` on, head or tail, that is not yet published; no more than SLC__ORDINAL_MAX + 1 unless
+ * `from` is. */
+uint64_t slc__first_absent(const struct slc__control *control, uint64_t from);
 
 /* The buffers, mapped. */
 struct slc__buffers {
@@ -212,17 +215,18 @@ struct slc__taken {
 };
 
 enum slc__start {
-  SLC__START_NEWEST = 0, /* what is published from now on */
+  SLC__START_NEWEST = 0, /* what has been published since it was admitted */
   SLC__START_OLDEST = 1, /* the oldest retained, then what comes */
-  SLC__START_LAST = 2,   /* the latest there is, then what comes */
-  SLC__START_FIRST = 3,  /* the first there ever was: it has been here since before */
+  SLC__START_LAST = 2,   /* the latest before it was admitted, then what comes */
+  SLC__START_FIRST = 3,  /* the first there ever was: it has been here since before; `since` means nothing */
 };
 
-/* Picks the start from the log (the broker has answered: the line is admitted and its cursor 0 gates).  Then `watch` is
- * to be set, and slc__sub_tell says that the line gates no more than it has to. */
+/* Picks the start (the broker has answered: the line is admitted and its cursor 0 gates).  `since`: the first ordinal
+ * that was not yet published when it was admitted.  Then `watch` is to be set, and slc__sub_tell says that the line
+ * gates no more than it has to. */
 void slc__sub_init(struct slc__sub *sub, const struct slc__control *control, const struct slc__buffers *buffers,
                    struct slc__table_page *table, struct slc__bell_page *bell, uint32_t line, uint32_t max_holds,
-                   enum slc__start start);
+                   enum slc__start start, uint64_t since);
 /* Subscribes to a multiplexer, or to one of its virtual channels; after init, start_at and the fields that the caller
  * sets.  The view stays valid. */
 void slc__sub_set_view(struct slc__sub *sub, struct slc__virtual_view *view);

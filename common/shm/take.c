@@ -19,19 +19,9 @@
 enum {
   SPINS_PER_LOOK = 64, /* looks at the announced slot between two looks at log word and clock */
   ARM_TRIES = 64,      /* an honest bell moves once or twice while it is armed for */
-  LAST_TRIES = 8,      /* the latest is evicted while it is looked at only when everything is */
 };
 
 /* ---- where to start ---- */
-
-/* The first ordinal from `from` on that is not yet published. */
-static uint64_t first_absent(const struct slc__sub *sub, uint64_t from) {
-  uint64_t n = from;
-  for (uint64_t steps = slc__steps_max(&sub->control); steps > 0; steps--, n++) {
-    if (slc__presence(&sub->control, slc__sub_log_word(sub, n, memory_order_seq_cst), n) == SLC__ABSENT) break;
-  }
-  return n;
-}
 
 /* The first ordinal from `from` on that is retained, or not yet published. */
 static uint64_t first_not_gone(const struct slc__sub *sub, uint64_t from) {
@@ -42,17 +32,11 @@ static uint64_t first_not_gone(const struct slc__sub *sub, uint64_t from) {
   return n;
 }
 
-/* The latest message before `end`, the first absent; `end` when nothing is retained.  Again when so much has come
- * meanwhile that what was the latest has gone. */
-static uint64_t last_before(const struct slc__sub *sub, uint64_t end) {
-  for (int i = 0; i < LAST_TRIES && end > 0; i++) {
-    uint64_t word = slc__sub_log_word(sub, end - 1, memory_order_seq_cst);
-    if (slc__presence(&sub->control, word, end - 1) == SLC__PRESENT) return end - 1;
-    uint64_t later = first_absent(sub, end);
-    if (later == end) break;
-    end = later;
-  }
-  return end;
+/* The latest message before `since`; `since` when it is not retained. */
+static uint64_t last_before(const struct slc__sub *sub, uint64_t since) {
+  if (since == 0) return 0;
+  uint64_t word = slc__sub_log_word(sub, since - 1, memory_order_seq_cst);
+  return slc__presence(&sub->control, word, since - 1) == SLC__PRESENT ? since - 1 : since;
 }
 
 static void set_next(struct slc__sub *sub, uint64_t next) {
@@ -83,7 +67,7 @@ void slc__sub_tell(struct slc__sub *sub) {
 
 void slc__sub_init(struct slc__sub *sub, const struct slc__control *control, const struct slc__buffers *buffers,
                    struct slc__table_page *table, struct slc__bell_page *bell, uint32_t line, uint32_t max_holds,
-                   enum slc__start start) {
+                   enum slc__start start, uint64_t since) {
   *sub = (struct slc__sub){
       .control = *control,
       .buffers = *buffers,
@@ -93,21 +77,22 @@ void slc__sub_init(struct slc__sub *sub, const struct slc__control *control, con
       .max_holds = max_holds,
       .ring_on_release = control->geometry.reliable != 0,
   };
-  uint64_t end = first_absent(sub, slc__hint(&control->page->tail));
-  sub->claim = end; /* what is there already may go before it is taken, and was not promised */
+  sub->claim = since; /* what was there already may go before it is taken, and was not promised */
+  uint64_t oldest;
   switch (start) {
   case SLC__START_FIRST:
     sub->claim = 0;
     set_next(sub, 0);
     break;
   case SLC__START_OLDEST:
-    set_next(sub, first_not_gone(sub, slc__hint(&control->page->head)));
+    oldest = first_not_gone(sub, slc__hint(&control->page->head));
+    set_next(sub, oldest < since ? oldest : since);
     break;
   case SLC__START_LAST:
-    set_next(sub, last_before(sub, end));
+    set_next(sub, last_before(sub, since));
     break;
   case SLC__START_NEWEST:
-    set_next(sub, end);
+    set_next(sub, since);
     break;
   }
 }
@@ -459,7 +444,7 @@ int slc__sub_take_newest(struct slc__sub *sub, struct slc__taken *ret) {
   if (sub->held == sub->max_holds) return no_hold_left(sub);
   uint32_t hold = slc__hold_unused(sub);
   uint64_t first = sub->next, tail = slc__hint(&sub->control.page->tail);
-  uint64_t end = first_absent(sub, tail > first ? tail : first);
+  uint64_t end = slc__first_absent(&sub->control, tail > first ? tail : first);
   for (uint64_t n = end; n-- > first;) {
     uint64_t word = slc__sub_log_word(sub, n, memory_order_acquire);
     if (slc__presence(&sub->control, word, n) != SLC__PRESENT) break;

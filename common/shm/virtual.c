@@ -278,6 +278,23 @@ static bool begins_later(const struct slc__sub *sub) {
   return slc__presence(&sub->control, word, sub->claim - 1) == SLC__ABSENT;
 }
 
+/* The maxima were read after the claim began: what is there from then on is still to be received.  What has gone of
+ * that already is left out. */
+static void look_back(struct slc__sub *sub) {
+  uint64_t n = sub->claim;
+  for (uint64_t steps = slc__steps_max(&sub->control); steps > 0 && n <= SLC__ORDINAL_MAX; steps--, n++) {
+    uint64_t word = slc__sub_log_word(sub, n, memory_order_acquire);
+    enum slc__presence presence = slc__presence(&sub->control, word, n);
+    if (presence == SLC__ABSENT) return;
+    struct number number;
+    if (presence == SLC__GONE || !peek_number(&sub->control, &sub->buffers, n, word, &number) ||
+        !is_possible(&sub->control, &number))
+      continue;
+    struct slc__virtual_count *count = count_of(sub, number.id);
+    if (count != NULL && is_wanted(sub->view, &number) && count->last >= number.number) count->last = number.number - 1;
+  }
+}
+
 void slc__virtual_begin(struct slc__sub *sub) {
   if (sub->claim > 0 && begins_later(sub)) {
     for (uint32_t id = first_id(sub); id <= last_id(sub); id++) count_of(sub, id)->last = SLC__NUMBER_UNKNOWN;
@@ -286,6 +303,7 @@ void slc__virtual_begin(struct slc__sub *sub) {
   struct slc__virtual_view *view = sub->view;
   if (view->wanted != 0) raise_last(view->counts, view->base);
   if (sub->claim > 0) slc__virtual_look(sub);
+  if (sub->claim > 0) look_back(sub);
   if (view->wanted != 0 && sub->next == sub->claim) view->taken = view->counts->last;
 }
 

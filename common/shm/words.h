@@ -67,6 +67,12 @@ static inline uint64_t slc__steps_max(const struct slc__control *control) {
   return (uint64_t)control->geometry.log_size * 2 + control->geometry.slots;
 }
 
+/* Head or tail; what can't be an ordinal counts for nothing. */
+static inline uint64_t slc__hint(const _Atomic uint64_t *word) {
+  uint64_t value = atomic_load_explicit(word, memory_order_acquire);
+  return value <= SLC__ORDINAL_MAX ? value : 0;
+}
+
 static inline void slc__pause(void) {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();

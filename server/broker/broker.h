@@ -216,6 +216,7 @@ struct user {
   uint32_t metadata_size; /* that it expects; 0: any */
   struct table *table;    /* NULL: not attached, the channel has no shape */
   uint32_t line;
+  uint64_t since;            /* the first ordinal not yet published when it was admitted */
   struct lifeline *lifeline; /* NULL: not attached, or not reliable */
   bool owes_attachment;
   bool is_attached; /* it was told its place */

@@ -215,20 +215,15 @@ static bool is_written_to(const struct channel *channel, uint32_t number) {
 }
 
 /* 2. A tail that a publisher has spoilt only keeps the generation. */
-static uint64_t first_absent(const struct slc__control *control) {
-  uint64_t n = atomic_load_explicit(&control->page->tail, memory_order_acquire);
-  for (uint64_t steps = slc__steps_max(control); steps > 0 && n <= SLC__ORDINAL_MAX; steps--, n++) {
-    uint64_t word = atomic_load_explicit(slc__log_at(control, n), memory_order_seq_cst);
-    if (slc__presence(control, word, n) == SLC__ABSENT) break;
-  }
-  return n;
+static uint64_t end_of(const struct slc__control *control) {
+  return slc__first_absent(control, atomic_load_explicit(&control->page->tail, memory_order_acquire));
 }
 
 /* 3. */
 static bool is_over(struct channel *channel, struct generation *generation) {
   const struct slc__control *control = &channel->control;
   if (!generation->is_ended && is_written_to(channel, generation->number)) return false;
-  if (!generation->is_ended) generation->end = first_absent(control);
+  if (!generation->is_ended) generation->end = end_of(control);
   generation->is_ended = true;
   return atomic_load_explicit(&control->page->head, memory_order_acquire) >= generation->end;
 }

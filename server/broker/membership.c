@@ -4,7 +4,8 @@
  * nothing queues up behind a publisher that does not look, and nobody waits for it.  A snapshot names everybody;
  * descriptors go with what the publisher does not have yet, which its high-water marks tell, since ids only grow.
  *
- * The order of a join (docs/protocol.md): line written, membership pushed, epoch + 1, answer.  Thread: the loop's. */
+ * The order of a join (docs/protocol.md): line written, membership pushed, epoch + 1, start chosen, counted, answer.
+ * Thread: the loop's. */
 #include <stdlib.h>
 
 #include "base/error.h"
@@ -288,6 +289,7 @@ int send_subscriber_opened(struct user *user, uint64_t serial) {
     shape_message(user->channel, &geometry);
     opened.geometry = &geometry;
     opened.line = user->line;
+    opened.since = user->since;
     if (user->virtual != NULL) {
       opened.virtual_id = user->virtual->id;
       opened.virtual_base = user->virtual->base;

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "broker/broker.h"
 #include "proto/codec.h"
+#include "shm/words.h"
 
 enum {
   DEFAULT_SLOTS = 64,
@@ -430,6 +431,16 @@ static int check_subscription(const struct client *client, const struct channel 
   return status == SLC_OK ? channel_check_budget(channel, channel->geometry.slots, holds) : status;
 }
 
+/* After the epoch that announces the line, since whatever is published from here on is then not evicted before a
+ * reliable subscriber has taken it; before it is counted, so that who sees it counted knows that it will get the next
+ * message. */
+static void begin_subscription(struct user *user) {
+  const struct slc__control *control = &user->channel->control;
+  if (user->table == NULL) return;
+  membership_announce(user->channel);
+  user->since = slc__first_absent(control, slc__hint(&control->page->tail));
+}
+
 static int subscriber_admit(struct client *client, struct channel *channel, struct virtual *virtual,
                             const Slotcast__OpenSubscriber *request, struct user **ret_user) {
   uint32_t holds = request->max_holds != 0 ? request->max_holds : DEFAULT_HOLDS;
@@ -452,7 +463,7 @@ static int subscriber_admit(struct client *client, struct channel *channel, stru
   }
   adopt_type(channel, virtual, request->type);
   count_user(user, 1);
-  if (user->table != NULL) membership_announce(channel);
+  begin_subscription(user);
   set_counts(channel);
   *ret_user = user;
   return SLC_OK;

@@ -79,6 +79,7 @@ uint32_t test_channel_admit(struct test_channel *channel, uint32_t max_holds, bo
     left -= holds;
   }
   channel->scan_table.line_count += lines;
+  atomic_fetch_add(&channel->control.page->subscribers, 1);
   return line;
 }
 
@@ -91,7 +92,8 @@ void test_channel_publisher(struct test_channel *channel, struct slc__pub *pub, 
 
 void test_channel_subscriber(struct test_channel *channel, struct slc__sub *sub, uint32_t line, uint32_t max_holds,
                              enum slc__start start) {
-  slc__sub_init(sub, &channel->control, &channel->buffers, channel->table, channel->bell, line, max_holds, start);
+  slc__sub_init(sub, &channel->control, &channel->buffers, channel->table, channel->bell, line, max_holds, start,
+                slc__first_absent(&channel->control, slc__hint(&channel->control.page->tail)));
 }
 
 static uint32_t places_in_log(const struct test_channel *channel, uint32_t slot) {

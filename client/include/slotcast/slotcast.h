@@ -275,7 +275,7 @@ typedef struct slc_publisher_stats {
   uint64_t bytes;       /* published by this publisher */
   uint64_t would_block; /* loans refused for want of a slot */
   uint64_t wakes;       /* system calls made to wake sleepers */
-  uint32_t subscribers; /* of the channel, now */
+  uint32_t subscribers; /* of the channel, now: they get what is published next (enum slc_start) */
   uint32_t publishers;  /* of the channel, now */
   uint32_t generation;  /* of the channel's buffers, the newest: 1 until it has grown */
   uint32_t virtual_id;  /* of the virtual channel; 0: a plain channel */
@@ -303,8 +303,12 @@ SLC_EXPORT int slc_publisher_payloads(slc_publisher *publisher, slc_payload_info
 
 typedef struct slc_subscriber slc_subscriber;
 
+/* "What comes" is all that is published after the broker has admitted the subscriber, which may be before
+ * slc_subscriber_open returns; it is counted (slc_publisher_stats, slc_channel_info, the channel of events) only when
+ * it is admitted.  So who publishes after having seen it counted publishes for it, wherever it starts, and what of that
+ * it loses is dropped. */
 enum slc_start {
-  SLC_START_NEWEST = 0, /* what is published from now on */
+  SLC_START_NEWEST = 0, /* what comes */
   SLC_START_OLDEST = 1, /* everything that is still there, then what comes */
   SLC_START_LAST = 2,   /* the latest message there is, or the `start_count` latest, then what comes */
   SLC_START_ORDINAL = 3 /* the message `start_ordinal`, or the first later one that is still there, then what comes */

@@ -272,6 +272,11 @@ static void call_something(struct hostile *h, struct slc__pub *pub, struct slc__
   }
 }
 
+/* As the broker makes it out, which sees the same words. */
+static uint64_t since(const struct hostile *h) {
+  return slc__first_absent(&h->control, slc__hint(&h->control.page->tail));
+}
+
 static void try_everything(struct hostile *h, filling with) {
   struct slc__pub pub;
   struct slc__sub sub;
@@ -282,7 +287,7 @@ static void try_everything(struct hostile *h, filling with) {
   bool late = random_next() % 2 == 0;
   if (!late) fill_all(h, with);
   slc__sub_init(&sub, &h->control, &h->buffers, h->table, h->bell, 0, HOLDS,
-                random_next() % 2 == 0 ? SLC__START_NEWEST : SLC__START_OLDEST);
+                random_next() % 2 == 0 ? SLC__START_NEWEST : SLC__START_OLDEST, since(h));
   for (int i = 0; late && i < CALLS; i++) call_something(h, &pub, &sub);
   if (late) fill_all(h, with);
   for (int i = 0; i < CALLS; i++) {
@@ -342,7 +347,7 @@ static void test_hostile_changes_meanwhile(void **state) {
   struct slc__pub pub;
   struct slc__sub sub;
   assert_int_equal(slc__pub_init(&pub, &h.control, &h.buffers, 1, 8, &h.membership, sync_always, &h), SLC_OK);
-  slc__sub_init(&sub, &h.control, &h.buffers, h.table, h.bell, 0, HOLDS, SLC__START_NEWEST);
+  slc__sub_init(&sub, &h.control, &h.buffers, h.table, h.bell, 0, HOLDS, SLC__START_NEWEST, since(&h));
   for (int i = 0; i < 20000; i++) call_something(&h, &pub, &sub);
   slc__pub_deinit(&pub);
   kill(scribbler, SIGKILL);
@@ -370,7 +375,7 @@ static void test_hostile_huge_laps(void **state) {
                                    &h.membership, sync_always, &h),
                      SLC_OK);
     assert_int_equal(slc__pub_loan(&pub, &slot), SLC_WOULD_BLOCK);
-    slc__sub_init(&sub, &h.control, &h.buffers, h.table, h.bell, 0, HOLDS, SLC__START_OLDEST);
+    slc__sub_init(&sub, &h.control, &h.buffers, h.table, h.bell, 0, HOLDS, SLC__START_OLDEST, since(&h));
     int status = slc__sub_take(&sub, &taken);
     assert_true(status == SLC_CORRUPT || status == SLC_EMPTY);
     status = slc__sub_take_newest(&sub, &taken);

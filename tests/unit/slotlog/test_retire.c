@@ -593,6 +593,9 @@ static void test_needs_subscriber(void **state) {
   assert_false(slc__pub_ready(&pub));
   assert_int_equal(slc__pub_wait(&pub, 0, 0), SLC_TIMED_OUT);
   uint32_t line = test_channel_admit(&channel, 1, false);
+  atomic_store(&channel.control.page->subscribers, 0); /* admitted, and its first message not settled */
+  assert_int_equal(slc__pub_loan(&pub, &slot), SLC_WOULD_BLOCK);
+  atomic_store(&channel.control.page->subscribers, 1);
   assert_int_equal(slc__pub_wait(&pub, 0, 0), SLC_OK);
   assert_int_equal(slc__pub_loan(&pub, &slot), SLC_OK);
   slc__line_close(channel.table, line, 1);
