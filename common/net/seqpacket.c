@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -207,13 +208,54 @@ int slc__net_listen(const char *path, mode_t mode, gid_t gid, int *ret_fd, int *
   return SLC_OK;
 }
 
-void slc__net_unlisten(const char *path, int *fd, int *lock_fd) {
+/* ---- a socket that somebody else made ---- */
+
+static bool has_value(int fd, int option, int value) {
+  int is;
+  socklen_t size = sizeof is;
+  return getsockopt(fd, SOL_SOCKET, option, &is, &size) == 0 && is == value;
+}
+
+int slc__net_path_of(int fd, char *path, size_t size) {
+  struct sockaddr_un address = {.sun_family = AF_UNSPEC};
+  socklen_t length = sizeof address;
+  if (!has_value(fd, SO_DOMAIN, AF_UNIX) || !has_value(fd, SO_TYPE, SOCK_SEQPACKET) || !has_value(fd, SO_ACCEPTCONN, 1))
+    return slc__fail(SLC_INVALID,
+                     "the socket that was handed over is none to serve at: it has to be of the unix domain, "
+                     "SOCK_SEQPACKET (ListenSequentialPacket=) and listening (Accept=no)");
+  if (getsockname(fd, (struct sockaddr *)&address, &length) != 0 || length <= offsetof(struct sockaddr_un, sun_path) ||
+      address.sun_path[0] == '\0')
+    return slc__fail(SLC_INVALID, "the socket that was handed over has no path: listen at one");
+  snprintf(path, size, "%.*s", (int)(length - offsetof(struct sockaddr_un, sun_path)), address.sun_path);
+  return SLC_OK;
+}
+
+int slc__net_adopt(int fd, const char *path, int *ret_lock_fd) {
+  char at[sizeof(((struct sockaddr_un *)0)->sun_path) + 1], lock_path[PATH_MAX];
+  int status = slc__net_path_of(fd, at, sizeof at);
+  if (status != SLC_OK) return status;
+  if (strcmp(at, path) != 0)
+    return slc__fail(SLC_INVALID, "the socket that was handed over listens at %s, and --socket is %s", at, path);
+  int flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+    return slc__fail(SLC_SYSTEM, "cannot use the socket that was handed over: %s", strerror(errno));
+  lock_path_of(path, lock_path, sizeof lock_path);
+  return take_lock(lock_path, ret_lock_fd);
+}
+
+/* ---- the end ---- */
+
+void slc__net_unlock(const char *path, int *lock_fd) {
   char lock_path[PATH_MAX];
   lock_path_of(path, lock_path, sizeof lock_path);
-  unlink(path);
   unlink(lock_path);
-  slc__fd_close(fd);
   slc__fd_close(lock_fd);
+}
+
+void slc__net_unlisten(const char *path, int *fd, int *lock_fd) {
+  unlink(path);
+  slc__fd_close(fd);
+  slc__net_unlock(path, lock_fd);
 }
 
 /* ---- connecting ---- */

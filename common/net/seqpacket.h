@@ -26,7 +26,15 @@ int slc__fds_take(struct slc__fds *fds, size_t index); /* the descriptor, now th
  * SLC_INVALID (path too long, or something not a socket lies there), SLC_DENIED, SLC_NO_DESCRIPTORS, SLC_SYSTEM; with
  * slc__fail's sentence. */
 int slc__net_listen(const char *path, mode_t mode, gid_t gid, int *ret_fd, int *ret_lock_fd);
-/* Removes socket and lock file (while the lock is held), closes both. */
+/* Takes over a socket that the service manager listens with at `path`: checks that it is that (SEQPACKET, listening,
+ * bound there), makes it non-blocking and CLOEXEC, and takes the lock as slc__net_listen does.  The socket stays the
+ * caller's in every case.  The same statuses. */
+int slc__net_adopt(int fd, const char *path, int *ret_lock_fd);
+/* The path at which a socket listens; SLC_INVALID: it does not, or has no path, or is of another kind. */
+int slc__net_path_of(int fd, char *path, size_t size);
+/* Removes the lock file (while the lock is held) and closes it: of a socket that stays. */
+void slc__net_unlock(const char *path, int *lock_fd);
+/* Removes socket and lock file, closes both. */
 void slc__net_unlisten(const char *path, int *fd, int *lock_fd);
 /* Blocking connect, at most so long (negative: for ever); SLC_NO_BROKER when nobody listens, SLC_TIMED_OUT, SLC_DENIED,
  * SLC_INVALID, SLC_NO_DESCRIPTORS, SLC_SYSTEM. */

@@ -66,6 +66,28 @@ static void end_session(struct broker *broker) {
   broker->session_lock = -1;
 }
 
+/* ---- the socket ---- */
+
+static int listener_open(struct broker *broker) {
+  const struct broker_options *options = &broker->options;
+  if (options->handed == NULL)
+    return slc__net_listen(options->socket, options->socket_mode, options->socket_gid, &broker->listen_fd,
+                           &broker->lock_fd);
+  int status = slc__net_adopt(options->handed->listen_fd, options->socket, &broker->lock_fd);
+  if (status == SLC_OK) broker->listen_fd = options->handed->listen_fd;
+  return status;
+}
+
+/* Whoever connects to a socket of the manager's while nobody serves waits there for the next broker. */
+static void listener_close(struct broker *broker) {
+  if (broker->options.handed == NULL || !broker->options.handed->is_managers) {
+    slc__net_unlisten(broker->options.socket, &broker->listen_fd, &broker->lock_fd);
+    return;
+  }
+  slc__net_unlock(broker->options.socket, &broker->lock_fd);
+  slc__fd_close(&broker->listen_fd);
+}
+
 static int watch_listener(struct broker *broker) {
   if (uv_poll_init(broker->loop, &broker->listener, broker->listen_fd) != 0)
     return slc__fail(SLC_SYSTEM, "cannot watch the socket %s", broker->options.socket);
@@ -79,12 +101,10 @@ int broker_open(struct broker *broker, uv_loop_t *loop, const struct broker_opti
   LIST_INIT(&broker->processes);
   LIST_INIT(&broker->accounts);
   int status = begin_session(broker);
-  if (status == SLC_OK)
-    status = slc__net_listen(options->socket, options->socket_mode, options->socket_gid, &broker->listen_fd,
-                             &broker->lock_fd);
+  if (status == SLC_OK) status = listener_open(broker);
   if (status == SLC_OK) {
     status = watch_listener(broker);
-    if (status != SLC_OK) slc__net_unlisten(options->socket, &broker->listen_fd, &broker->lock_fd);
+    if (status != SLC_OK) listener_close(broker);
   }
   if (status != SLC_OK) {
     end_session(broker);
@@ -103,7 +123,7 @@ void broker_close(struct broker *broker) {
   uv_close((uv_handle_t *)&broker->listener, NULL);
   uv_close((uv_handle_t *)&broker->sweeper, NULL);
   uv_close((uv_handle_t *)&broker->watch, NULL);
-  slc__net_unlisten(broker->options.socket, &broker->listen_fd, &broker->lock_fd);
+  listener_close(broker);
   slc__fd_close(&broker->reserve_fd);
   broker->is_closing = true;
   events_close(broker);

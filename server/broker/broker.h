@@ -54,8 +54,15 @@ struct account {
   struct limits used;
 };
 
+/* A socket that listens already, at options.socket. */
+struct handed_socket {
+  int listen_fd;
+  bool is_managers; /* the service manager's, which keeps it when we end */
+};
+
 struct broker_options {
   const char *socket;
+  const struct handed_socket *handed; /* NULL: it makes its own */
   mode_t socket_mode;
   gid_t socket_gid; /* -1: as it comes */
   enum slc__backend backend;

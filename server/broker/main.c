@@ -1,21 +1,22 @@
 /* slotcastd: options, log, signals; the rest is the broker's. */
 #include <signal.h>
 #include <stdlib.h>
-#include <systemd/sd-daemon.h>
 
 #include "base/error.h"
 #include "broker/options.h"
+#include "broker/service.h"
 #include "loop/watch.h"
 
 struct daemon {
   struct broker broker;
+  struct service service;
   uv_signal_t terminate, interrupt;
 };
 
 static void on_signal(uv_signal_t *handle, int number) {
   struct daemon *daemon = handle->data;
   slc__log(SLC__LOG_NOTICE, "signal %d: ending; publishers and subscribers go on without a broker", number);
-  sd_notify(0, "STOPPING=1");
+  service_end(&daemon->service);
   uv_close((uv_handle_t *)&daemon->terminate, NULL);
   uv_close((uv_handle_t *)&daemon->interrupt, NULL);
   broker_close(&daemon->broker);
@@ -29,11 +30,13 @@ static int watch_signal(uv_loop_t *loop, uv_signal_t *handle, int number, struct
 }
 
 /* Signals before the socket is there: one from then on ends us in good order. */
-static int serve_begin(struct daemon *daemon, uv_loop_t *loop, const struct broker_options *options) {
-  int status = slc__loop_init(loop);
+static int serve_begin(struct daemon *daemon, uv_loop_t *loop, struct command_line *line) {
+  static struct handed_socket handed;
+  int status = service_take_socket(line, &handed);
+  if (status == SLC_OK) status = slc__loop_init(loop);
   if (status == SLC_OK) status = watch_signal(loop, &daemon->terminate, SIGTERM, daemon);
   if (status == SLC_OK) status = watch_signal(loop, &daemon->interrupt, SIGINT, daemon);
-  return status == SLC_OK ? broker_open(&daemon->broker, loop, options) : status;
+  return status == SLC_OK ? broker_open(&daemon->broker, loop, &line->broker) : status;
 }
 
 int main(int argc, char **argv) {
@@ -46,12 +49,12 @@ int main(int argc, char **argv) {
 
   static struct daemon daemon;
   uv_loop_t loop;
-  if (serve_begin(&daemon, &loop, &line.broker) != SLC_OK) {
+  if (serve_begin(&daemon, &loop, &line) != SLC_OK) {
     slc__log(SLC__LOG_ERROR, "%s", slc__error_detail());
     return EXIT_FAILURE;
   }
   slc__log(SLC__LOG_NOTICE, "serving at %s", line.broker.socket);
-  sd_notify(0, "READY=1");
+  service_begin(&daemon.service, &loop, line.broker.socket);
   uv_run(&loop, UV_RUN_DEFAULT);
   uv_loop_close(&loop);
   return EXIT_SUCCESS;

@@ -1,0 +1,61 @@
+/* See service.h.
+ *
+ * The watchdog is fed by the loop itself: a loop that hangs is a broker that hangs, and the manager ends it and starts
+ * another.  Thread: the loop's. */
+#include "broker/service.h"
+
+#include <errno.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+
+#include "base/error.h"
+
+enum { US_PER_MS = 1000 };
+
+/* ---- what it gives ---- */
+
+/* What else it gave is not ours to serve at. */
+static int find_socket(int *ret_fd) {
+  int count = sd_listen_fds(0);
+  if (count < 0) return slc__fail(SLC_SYSTEM, "cannot take the manager's descriptors: %s", strerror(-count));
+  *ret_fd = -1;
+  for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + count; fd++) {
+    if (sd_is_socket(fd, AF_UNSPEC, 0, 1) <= 0) continue;
+    if (*ret_fd >= 0) return slc__fail(SLC_INVALID, "the manager gave several sockets: serve at one");
+    *ret_fd = fd;
+  }
+  return SLC_OK;
+}
+
+int service_take_socket(struct command_line *line, struct handed_socket *socket) {
+  int fd;
+  int status = find_socket(&fd);
+  if (status != SLC_OK || fd < 0) return status;
+  if (line->broker.socket == line->socket) status = slc__net_path_of(fd, line->socket, sizeof line->socket);
+  *socket = (struct handed_socket){.listen_fd = fd, .is_managers = true};
+  line->broker.handed = socket;
+  return status;
+}
+
+/* ---- what it is told ---- */
+
+static void on_watchdog(uv_timer_t *timer) {
+  (void)timer;
+  sd_notify(0, "WATCHDOG=1");
+}
+
+void service_begin(struct service *service, uv_loop_t *loop, const char *path) {
+  uint64_t usec;
+  sd_notifyf(0, "READY=1\nSTATUS=Serving at %s", path);
+  if (sd_watchdog_enabled(0, &usec) <= 0) return;
+  uint64_t half = usec / US_PER_MS / 2;
+  uv_timer_init(loop, &service->watchdog);
+  uv_timer_start(&service->watchdog, on_watchdog, half, half > 0 ? half : 1);
+  service->is_watched = true;
+}
+
+void service_end(struct service *service) {
+  sd_notify(0, "STOPPING=1\nSTATUS=Ending");
+  if (service->is_watched) uv_close((uv_handle_t *)&service->watchdog, NULL);
+  service->is_watched = false;
+}
