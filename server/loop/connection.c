@@ -21,6 +21,7 @@ enum {
   QUEUE_BYTES_MAX = 8 * 1024 * 1024, /* a client that lets so much wait does not read its answers */
   READS_AT_ONCE = 16,                /* then the others have their turn */
   RETRY_MS = 100,                    /* while descriptors are short */
+  STALL_MS = 2,                      /* while too many descriptors are on their way (ETOOMANYREFS) */
 };
 
 struct datagram {
@@ -40,10 +41,13 @@ struct slc__connection {
   void *owner;
   bool closing;
   bool wants_writable; /* a try_send was refused */
+  bool is_finishing;   /* its writing side ends with the queue */
+  bool is_stalled;     /* nothing can be sent although the socket is writable: a timer tries again */
   bool is_paused;      /* too few descriptors to receive */
   bool is_pause_told;  /* and that it waits has been logged, once until it can receive again */
   STAILQ_HEAD(, datagram) queue;
   size_t queued_bytes;
+  uint64_t sent; /* datagrams */
 };
 
 /* One for all: a datagram has been handled when the next is received. */
@@ -84,8 +88,12 @@ static void queue_drop_first(struct slc__connection *connection) {
 
 /* ---- what to poll for ---- */
 
+static bool has_to_write(const struct slc__connection *connection) {
+  return connection->wants_writable || !STAILQ_EMPTY(&connection->queue);
+}
+
 static int watch(struct slc__connection *connection) {
-  bool write = connection->wants_writable || !STAILQ_EMPTY(&connection->queue);
+  bool write = has_to_write(connection) && !connection->is_stalled;
   int events = (connection->is_paused ? 0 : UV_READABLE | UV_DISCONNECT) | (write ? UV_WRITABLE : 0);
   return slc__loop_watch(&connection->poll, connection->fd, events, on_poll);
 }
@@ -101,7 +109,7 @@ static void watch_or_retry(struct slc__connection *connection) {
 
 static void on_retry(uv_timer_t *timer) {
   struct slc__connection *connection = timer->data;
-  connection->is_paused = false;
+  connection->is_paused = connection->is_stalled = false;
   watch_or_retry(connection);
 }
 
@@ -144,28 +152,45 @@ static int flush(struct slc__connection *connection) {
     int status = slc__net_send(connection->fd, first->data, first->size, first->fds, first->fd_count, MSG_DONTWAIT);
     if (status == SLC__NET_AGAIN) return SLC_OK;
     if (status != SLC_OK) return status;
+    connection->sent++;
     queue_drop_first(connection);
   }
   return SLC_OK;
 }
 
-static void write_some(struct slc__connection *connection) {
+/* The kernel bounds how many descriptors of a user are on their way (as many as the sender may have open), and no event
+ * tells when there are fewer: a socket that is writable and takes nothing is tried again a little later. */
+static void stall_writing(struct slc__connection *connection) {
+  connection->is_stalled = true;
+  if (!uv_is_active((uv_handle_t *)&connection->retry)) uv_timer_start(&connection->retry, on_retry, STALL_MS, 0);
+  watch_or_retry(connection);
+}
+
+static void write_waiting(struct slc__connection *connection) {
   int status = flush(connection);
   if (status != SLC_OK) {
     connection->events->ended(connection->owner, status == SLC__NET_CLOSED ? 0 : status);
     return;
   }
   if (!STAILQ_EMPTY(&connection->queue)) return;
+  if (connection->is_finishing) shutdown(connection->fd, SHUT_WR);
   bool asked = connection->wants_writable;
   connection->wants_writable = false;
   watch_or_retry(connection);
   if (asked) connection->events->writable(connection->owner);
 }
 
+static void write_some(struct slc__connection *connection) {
+  uint64_t sent = connection->sent;
+  write_waiting(connection);
+  if (!connection->closing && has_to_write(connection) && connection->sent == sent) stall_writing(connection);
+}
+
 /* A peer that reads no more is waiting for nothing: reading tells its end, also where only its writing side is left. */
 static int send_now(struct slc__connection *connection, const void *data, size_t size, const int *fds,
                     size_t fd_count) {
   int status = slc__net_send(connection->fd, data, size, fds, fd_count, MSG_DONTWAIT);
+  if (status == SLC_OK) connection->sent++;
   if (status == SLC__NET_CLOSED) slc__connection_abort(connection);
   return status;
 }
@@ -233,6 +258,8 @@ int slc__connection_open(uv_loop_t *loop, int fd, const struct slc__connection_e
   connection->events = events;
   connection->owner = owner;
   connection->closing = connection->wants_writable = connection->is_paused = connection->is_pause_told = false;
+  connection->is_stalled = connection->is_finishing = false;
+  connection->sent = 0;
   connection->queued_bytes = 0;
   STAILQ_INIT(&connection->queue);
   int status = watch(connection);
@@ -251,6 +278,11 @@ bool slc__connection_is_over(const struct slc__connection *connection) {
 
 void slc__connection_abort(struct slc__connection *connection) {
   shutdown(connection->fd, SHUT_RDWR);
+}
+
+void slc__connection_finish(struct slc__connection *connection) {
+  connection->is_finishing = true;
+  if (STAILQ_EMPTY(&connection->queue)) shutdown(connection->fd, SHUT_WR);
 }
 
 void slc__connection_close(struct slc__connection *connection) {

@@ -34,6 +34,10 @@ bool slc__connection_is_over(const struct slc__connection *connection);
 /* Ends the conversation from the middle of something: `ended` comes later, from the loop. */
 void slc__connection_abort(struct slc__connection *connection);
 
+/* Nothing more will be sent: the peer sees the end after what is queued, and what it says is read until its own end.
+ * (A close with something unread would take from the peer what it has not read yet.) */
+void slc__connection_finish(struct slc__connection *connection);
+
 /* Sends now, or answers SLC__NET_AGAIN and calls `writable` later.  Nothing is sent past what is queued. */
 int slc__connection_try_send(struct slc__connection *connection, const void *data, size_t size, const int *fds,
                              size_t fd_count);
