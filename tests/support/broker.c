@@ -1,96 +1,30 @@
-/* Starts and ends slotcastd.
- *
- * "It listens" is seen as its socket file appearing, by inotify, beside the process's pidfd: no polling, no sleep.  The
- * broker dies with the test program (PR_SET_PDEATHSIG), also when the watchdog ends that.
- * Single-threaded. */
+/* Starts and ends slotcastd and its shadows, and looks at what they leave.  Single-threaded. */
 #include "support/broker.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
-#include <poll.h>
 #include <signal.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define WATCHDOG_SECONDS 100
 enum { FIXED_ARGUMENTS = 5, ARGUMENTS_MAX = 16 };
 #define SOCKET_NAME "broker.sock"
+#define GENERATION_SUFFIX ".generation"
 #define SHM_DIRECTORY "/dev/shm"
 #define SHM_PREFIX "slotcast-"
-
-/* Not a fault of what is tested: a status of its own, which test_harness tells from a fault noticed. */
-static _Noreturn void give_up(const char *what) {
-  fprintf(stderr, "test support: %s: %s\n", what, strerror(errno));
-  exit(TEST_STATUS_GAVE_UP);
-}
 
 const char *test_backend(void) {
   const char *backend = getenv("SLOTCAST_TEST_BACKEND");
   return backend != NULL ? backend : "memfd";
 }
 
-const char *test_program(const char *name) {
-  static char path[PATH_MAX];
-  const char *directory = getenv("SLOTCAST_BIN_DIR");
-  snprintf(path, sizeof path, "%s/%s", directory != NULL ? directory : SLOTCAST_TEST_BIN_DIR, name);
-  return path;
-}
-
 /* ---- starting --------------------------------------------------------------------------------------------------- */
-
-static _Noreturn void broker_become(const struct test_broker *broker, pid_t parent) {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (getppid() != parent) _exit(1);
-  const char *program = test_program("slotcastd");
-  const char *arguments[ARGUMENTS_MAX] = {program, "--socket", broker->socket, "--backend", test_backend()};
-  const char *slow_hold = getenv("SLOTCAST_TEST_SLOW_HOLD");
-  int count = FIXED_ARGUMENTS;
-  if (slow_hold != NULL) {
-    arguments[count++] = "--slow-hold";
-    arguments[count++] = slow_hold;
-  }
-  for (int i = 0; broker->options != NULL && broker->options[i] != NULL && count + 1 < ARGUMENTS_MAX; i++)
-    arguments[count++] = broker->options[i];
-  execv(program, (char *const *)(uintptr_t)arguments);
-  fprintf(stderr, "test support: %s: %s\n", program, strerror(errno));
-  _exit(127);
-}
-
-static bool socket_appeared(int watch) {
-  _Alignas(struct inotify_event) char buffer[4096];
-  ssize_t length = read(watch, buffer, sizeof buffer);
-  for (ssize_t at = 0; at < length;) {
-    const struct inotify_event *event = (const struct inotify_event *)(const void *)(buffer + at);
-    if (event->len > 0 && strcmp(event->name, SOCKET_NAME) == 0) return true;
-    at += (ssize_t)(sizeof *event + event->len);
-  }
-  return false;
-}
-
-/* The broker makes its socket under another name and moves it here once it listens. */
-static void socket_await(const struct test_broker *broker, int watch) {
-  int pidfd = (int)syscall(SYS_pidfd_open, broker->pid, 0);
-  if (pidfd < 0) give_up("pidfd_open");
-  struct pollfd fds[] = {{.fd = watch, .events = POLLIN}, {.fd = pidfd, .events = POLLIN}};
-  bool appeared = false;
-  while (!appeared) {
-    if (poll(fds, 2, -1) < 0) continue;
-    if (fds[0].revents != 0) appeared = socket_appeared(watch);
-    if (!appeared && fds[1].revents != 0) {
-      errno = ESRCH;
-      give_up("the broker ended before it listened");
-    }
-  }
-  close(pidfd);
-}
 
 /* "slotcast-<session>-<serial>" or "slotcast-<session>.lock" among the broker's descriptors or the names that it has
  * now. */
@@ -121,14 +55,23 @@ static void session_find(struct test_broker *broker) {
 }
 
 static void broker_launch(struct test_broker *broker) {
-  int watch = inotify_init1(IN_CLOEXEC);
-  if (watch < 0 || inotify_add_watch(watch, broker->directory, IN_MOVED_TO | IN_CREATE) < 0) give_up("inotify");
-  pid_t self = getpid();
-  broker->pid = fork();
-  if (broker->pid < 0) give_up("fork");
-  if (broker->pid == 0) broker_become(broker, self);
-  socket_await(broker, watch);
-  close(watch);
+  const char *arguments[ARGUMENTS_MAX + 1] = {test_program("slotcastd"), "--socket", broker->socket, "--backend",
+                                              test_backend()};
+  const char *slow_hold = getenv("SLOTCAST_TEST_SLOW_HOLD");
+  int count = FIXED_ARGUMENTS;
+  if (slow_hold != NULL) {
+    arguments[count++] = "--slow-hold";
+    arguments[count++] = slow_hold;
+  }
+  for (int i = 0; i < broker->shadow_count; i++) {
+    arguments[count++] = "--shadow";
+    arguments[count++] = broker->shadows[i].socket;
+  }
+  for (int i = 0; broker->options != NULL && broker->options[i] != NULL; i++) {
+    if (count == ARGUMENTS_MAX) test_give_up("too many options for a broker");
+    arguments[count++] = broker->options[i];
+  }
+  broker->pid = test_daemon_launch(arguments, broker->directory, SOCKET_NAME);
 }
 
 void test_broker_start(struct test_broker *broker) {
@@ -136,12 +79,18 @@ void test_broker_start(struct test_broker *broker) {
 }
 
 void test_broker_start_with(struct test_broker *broker, const char *const *options) {
+  test_broker_start_shadowed(broker, 0, options);
+}
+
+void test_broker_start_shadowed(struct test_broker *broker, int shadows, const char *const *options) {
   memset(broker, 0, sizeof *broker);
   broker->options = options;
   test_watchdog(WATCHDOG_SECONDS);
   test_leaks_note(&broker->leaks);
+  for (; broker->shadow_count < shadows; broker->shadow_count++)
+    test_shadow_start(&broker->shadows[broker->shadow_count]);
   snprintf(broker->directory, sizeof broker->directory, "/tmp/slotcast-test-XXXXXX");
-  if (mkdtemp(broker->directory) == NULL) give_up("mkdtemp");
+  if (mkdtemp(broker->directory) == NULL) test_give_up("mkdtemp");
   snprintf(broker->socket, sizeof broker->socket, "%s/" SOCKET_NAME, broker->directory);
   broker_launch(broker);
   session_find(broker);
@@ -151,9 +100,7 @@ void test_broker_start_with(struct test_broker *broker, const char *const *optio
 /* ---- ending ----------------------------------------------------------------------------------------------------- */
 
 static int broker_reap(struct test_broker *broker) {
-  int status = 0;
-  while (waitpid(broker->pid, &status, 0) < 0 && errno == EINTR) {
-  }
+  int status = test_daemon_reap(broker->pid);
   broker->pid = 0;
   return status;
 }
@@ -180,7 +127,7 @@ static int shm_count(const struct test_broker *broker, bool tell) {
   char mine[96];
   snprintf(mine, sizeof mine, SHM_PREFIX "%s", broker->session);
   DIR *directory = opendir(SHM_DIRECTORY);
-  if (directory == NULL) give_up(SHM_DIRECTORY);
+  if (directory == NULL) test_give_up(SHM_DIRECTORY);
   int left = 0;
   for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
     if (strncmp(entry->d_name, mine, strlen(mine)) != 0) continue;
@@ -202,7 +149,7 @@ int test_broker_names(const struct test_broker *broker) {
 static void sweep_await(const struct test_broker *broker) {
   _Alignas(struct inotify_event) char buffer[4096];
   int watch = inotify_init1(IN_CLOEXEC);
-  if (watch < 0 || inotify_add_watch(watch, SHM_DIRECTORY, IN_DELETE) < 0) give_up("inotify");
+  if (watch < 0 || inotify_add_watch(watch, SHM_DIRECTORY, IN_DELETE) < 0) test_give_up("inotify");
   while (shm_count(broker, false) > 0 && read(watch, buffer, sizeof buffer) > 0) {
   }
   close(watch);
@@ -222,7 +169,17 @@ int test_broker_restart(struct test_broker *broker) {
   return faults;
 }
 
+void test_broker_resume(struct test_broker *broker) {
+  broker_launch(broker);
+  broker->was_killed = false;
+  session_find(broker);
+}
+
+/* The generation of its records stays on purpose. */
 static int directory_remove(const struct test_broker *broker) {
+  char generation[sizeof broker->socket + sizeof GENERATION_SUFFIX];
+  snprintf(generation, sizeof generation, "%s" GENERATION_SUFFIX, broker->socket);
+  unlink(generation);
   if (rmdir(broker->directory) == 0) return 0;
   fprintf(stderr, "the broker left files in %s: %s\n", broker->directory, strerror(errno));
   return 1;
@@ -234,6 +191,7 @@ int test_broker_finish(struct test_broker *broker) {
     broker_launch(broker);
     faults += test_broker_stop(broker);
   }
+  for (int i = 0; i < broker->shadow_count; i++) faults += test_shadow_finish(&broker->shadows[i]);
   faults += shm_check(broker);
   faults += directory_remove(broker);
   faults += test_leaks_check(&broker->leaks);

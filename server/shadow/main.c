@@ -1,0 +1,59 @@
+/* slotcast-shadow: options, log, signals; the rest is the shadow's. */
+#include <signal.h>
+#include <stdlib.h>
+#include <systemd/sd-daemon.h>
+
+#include "base/error.h"
+#include "loop/watch.h"
+#include "shadow/options.h"
+
+struct daemon {
+  struct shadow shadow;
+  uv_signal_t terminate, interrupt;
+};
+
+static void on_signal(uv_signal_t *handle, int number) {
+  struct daemon *daemon = handle->data;
+  slc__log(SLC__LOG_NOTICE, "signal %d: ending, and %llu records with it", number,
+           (unsigned long long)daemon->shadow.records.committed);
+  sd_notify(0, "STOPPING=1");
+  uv_close((uv_handle_t *)&daemon->terminate, NULL);
+  uv_close((uv_handle_t *)&daemon->interrupt, NULL);
+  shadow_close(&daemon->shadow);
+}
+
+static int watch_signal(uv_loop_t *loop, uv_signal_t *handle, int number, struct daemon *daemon) {
+  int error = uv_signal_init(loop, handle);
+  handle->data = daemon;
+  if (error == 0) error = uv_signal_start(handle, on_signal, number);
+  return error == 0 ? SLC_OK : slc__fail(SLC_SYSTEM, "cannot watch signal %d: %s", number, uv_strerror(error));
+}
+
+/* Signals before the socket is there: one from then on ends us in good order. */
+static int serve_begin(struct daemon *daemon, uv_loop_t *loop, const struct shadow_options *options) {
+  int status = slc__loop_init(loop);
+  if (status == SLC_OK) status = watch_signal(loop, &daemon->terminate, SIGTERM, daemon);
+  if (status == SLC_OK) status = watch_signal(loop, &daemon->interrupt, SIGINT, daemon);
+  return status == SLC_OK ? shadow_open(&daemon->shadow, loop, options) : status;
+}
+
+int main(int argc, char **argv) {
+  struct shadow_command_line line;
+  int parsed = shadow_command_line_parse(argc, argv, &line);
+  if (parsed != SHADOW_RUN) return parsed;
+  slc__daemon_log_open("slotcast-shadow", line.log_target, line.log_level);
+  slc__daemon_raise_descriptor_limit();
+  slc__daemon_ignore_signals();
+
+  static struct daemon daemon;
+  uv_loop_t loop;
+  if (serve_begin(&daemon, &loop, &line.shadow) != SLC_OK) {
+    slc__log(SLC__LOG_ERROR, "%s", slc__error_detail());
+    return EXIT_FAILURE;
+  }
+  slc__log(SLC__LOG_NOTICE, "serving at %s", line.shadow.socket);
+  sd_notify(0, "READY=1");
+  uv_run(&loop, UV_RUN_DEFAULT);
+  uv_loop_close(&loop);
+  return EXIT_SUCCESS;
+}
