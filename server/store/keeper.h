@@ -6,7 +6,7 @@
  * a put, commit; then puts and drops and further commits.  What comes after a begin replaces everything, but like all
  * the rest only with the commit after it.
  *
- * Thread: the loop's.  None of the functions at the end is called from within one of the class. */
+ * Thread: the loop's.  None of the functions at the end is called from within one of the class, but for start. */
 #ifndef SLC__STORE_KEEPER_H
 #define SLC__STORE_KEEPER_H
 
@@ -36,7 +36,8 @@ struct slc__keeper_class {
   /* Adds every record of its set, after an ask that found one; statuses as of ask.  What was added before a failure is
    * the caller's to forget. */
   int (*load)(struct slc__keeper *keeper, int64_t deadline_ns, struct slc__loaded *loaded);
-  /* From now on it comes and goes; one that has been asked and is there comes with the loop's next turn. */
+  /* From now on it comes and goes.  One that has been asked and is there comes within this call, so that it counts from
+   * the first commit on. */
   void (*start)(struct slc__keeper *keeper);
 
   /* The stream: 0, or SLC__NET_AGAIN: nothing was taken, and slc__keeper_writable will be called.  A keeper that fails

@@ -54,6 +54,34 @@ static void order_append(struct slc__records *records, struct slc__record *recor
   }
 }
 
+/* ---- bodies ---- */
+
+/* One piece of memory: the descriptors' numbers come first, since they are to be aligned. */
+static void *body_new(const void *value, size_t value_size, const int *fds, size_t fd_count) {
+  size_t fds_size = fd_count * sizeof *fds;
+  char *body = malloc(fds_size + value_size + 1);
+  if (body == NULL) return NULL;
+  if (fds_size > 0) memcpy(body, fds, fds_size);
+  if (value_size > 0) memcpy(body + fds_size, value, value_size);
+  return body;
+}
+
+static void body_drop(struct slc__record *record) {
+  free(record->body);
+  record->value = record->body = NULL;
+  record->fds = NULL;
+  record->value_size = record->fd_count = 0;
+}
+
+static void body_set(struct slc__record *record, void *body, size_t value_size, size_t fd_count) {
+  body_drop(record);
+  record->body = body;
+  record->fds = body;
+  record->fd_count = fd_count;
+  record->value = (const char *)body + fd_count * sizeof *record->fds;
+  record->value_size = value_size;
+}
+
 /* ---- tombstones ---- */
 
 /* A place has to read the tombstones that it has not passed and that were no tombstones yet when it was opened. */
@@ -69,7 +97,7 @@ static bool is_needed(const struct slc__records *records, const struct slc__reco
 static void record_free(struct slc__records *records, struct slc__record *record) {
   order_remove(records, record);
   tdelete(record, &records->by_key, compare);
-  free(record->body);
+  body_drop(record);
   free(record);
 }
 
@@ -89,25 +117,6 @@ static struct slc__record *record_new(struct slc__records *records, const void *
     return NULL;
   }
   return record;
-}
-
-/* One piece of memory: the descriptors' numbers come first, since they are to be aligned. */
-static void *body_new(const void *value, size_t value_size, const int *fds, size_t fd_count) {
-  size_t fds_size = fd_count * sizeof *fds;
-  char *body = malloc(fds_size + value_size + 1);
-  if (body == NULL) return NULL;
-  if (fds_size > 0) memcpy(body, fds, fds_size);
-  if (value_size > 0) memcpy(body + fds_size, value, value_size);
-  return body;
-}
-
-static void body_set(struct slc__record *record, void *body, size_t value_size, size_t fd_count) {
-  free(record->body);
-  record->body = body;
-  record->fds = body;
-  record->fd_count = fd_count;
-  record->value = (const char *)body + fd_count * sizeof *record->fds;
-  record->value_size = value_size;
 }
 
 int slc__records_put(struct slc__records *records, const void *key, size_t key_size, const void *value,
@@ -133,7 +142,7 @@ bool slc__records_drop(struct slc__records *records, const void *key, size_t key
   struct slc__record *record = find(records, key, key_size);
   if (record == NULL || record->is_dropped) return false;
   order_remove(records, record);
-  body_set(record, NULL, 0, 0);
+  body_drop(record);
   record->is_dropped = true;
   order_append(records, record);
   bury(records);
