@@ -9,6 +9,12 @@
 
 #include <cmocka.h>
 
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
 #include "support/broker.h"
 #include "support/check.h"
 
@@ -65,6 +71,31 @@ static inline slc_subscriber_stats subscriber_stats(slc_subscriber *subscriber) 
   slc_subscriber_stats stats = {.size = sizeof stats};
   check_ok(slc_subscriber_stats_get(subscriber, &stats));
   return stats;
+}
+
+/* ---- processes that are stopped ---- */
+
+static inline void await_stop(pid_t pid) {
+  int status;
+  assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+  assert_true(WIFSTOPPED(status));
+}
+
+static inline void stop(pid_t pid) {
+  assert_int_equal(kill(pid, SIGSTOP), 0);
+  await_stop(pid);
+}
+
+/* Until it sleeps in ppoll, as one does who waits for the broker's answer. */
+static inline void await_ppoll(pid_t pid) {
+  char path[64], line[64] = "";
+  snprintf(path, sizeof path, "/proc/%d/syscall", (int)pid);
+  while (strtol(line, NULL, 10) != SYS_ppoll) {
+    FILE *file = fopen(path, "re");
+    assert_non_null(file);
+    if (fgets(line, sizeof line, file) == NULL) line[0] = '\0';
+    fclose(file);
+  }
 }
 
 #endif

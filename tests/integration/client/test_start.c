@@ -2,10 +2,7 @@
  * answer.  Whoever sees it counted and publishes then publishes for it. */
 #include "common.h"
 
-#include <signal.h>
-#include <stdio.h>
-#include <sys/wait.h>
-#include <time.h>
+#include <sched.h>
 #include <unistd.h>
 
 enum { SIZE = 40, BEFORE = 5 };
@@ -29,10 +26,6 @@ static void must(bool is_right, const char *what) {
   if (is_right) return;
   fprintf(stderr, "the subscriber: %s (%s)\n", what, slc_error_detail());
   _exit(1);
-}
-
-static void wait_a_little(void) {
-  nanosleep(&(struct timespec){.tv_nsec = MS}, NULL);
 }
 
 /* ---- the process that subscribes ---- */
@@ -60,14 +53,13 @@ static struct outcome take_up_to(slc_subscriber *subscriber, uint64_t last) {
   return outcome;
 }
 
-/* Says that it is about to open, once it may; after that it sleeps only when it waits for the broker's answer. */
 static void subscribe(const char *channel, const slc_subscriber_options *options, int go, int said) {
   slc_client *client = NULL;
   slc_subscriber *subscriber = NULL;
   uint64_t last;
   char word = 0;
   must(slc_client_open(NULL, &client) == 0, "no client");
-  must(write(said, &word, 1) == 1 && read(go, &word, 1) == 1 && write(said, &word, 1) == 1, "not told to open");
+  must(write(said, &word, 1) == 1 && read(go, &word, 1) == 1, "not told to open");
   must(slc_subscriber_open(client, channel, options, &subscriber) == 0, "no subscriber");
   must(read(go, &last, sizeof last) == sizeof last, "not told what is last");
   struct outcome outcome = take_up_to(subscriber, last);
@@ -112,20 +104,6 @@ static void late_finish(struct late *late, const struct outcome *expected, uint6
 
 /* ---- stopping and going on ---- */
 
-static char state_of(pid_t pid) {
-  char path[64], state = 0;
-  snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-  FILE *file = fopen(path, "re");
-  assert_non_null(file);
-  assert_int_equal(fscanf(file, "%*d (%*[^)]) %c", &state), 1);
-  fclose(file);
-  return state;
-}
-
-static void wait_for_state(pid_t pid, char state) {
-  while (state_of(pid) != state) wait_a_little();
-}
-
 static uint32_t subscribers(slc_publisher *publisher) {
   slc_publisher_stats stats = {.size = sizeof stats};
   check_ok(slc_publisher_stats_get(publisher, &stats));
@@ -137,15 +115,12 @@ static void admit_and_stop(const struct late *late, pid_t broker, slc_publisher 
   char word = 0;
   uint32_t before = subscribers(publisher);
   hear(late, &word, 1);
-  kill(broker, SIGSTOP);
-  wait_for_state(broker, 'T');
+  stop(broker);
   tell(late, &word, 1);
-  hear(late, &word, 1);
-  wait_for_state(late->pid, 'S');
-  kill(late->pid, SIGSTOP);
-  wait_for_state(late->pid, 'T');
+  await_ppoll(late->pid);
+  stop(late->pid);
   kill(broker, SIGCONT);
-  while (subscribers(publisher) == before) wait_a_little();
+  while (subscribers(publisher) == before) sched_yield();
 }
 
 /* For a moment the publisher may not know yet of a subscriber that has just come. */

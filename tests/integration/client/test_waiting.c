@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -339,29 +338,6 @@ static void open_and_take(void) {
   if (slc_subscriber_take(subscriber, &message) != SLC_OK || message.ordinal != 1) _exit(4);
   slc_client_close(client);
   _exit(0);
-}
-
-static void await_stop(pid_t pid) {
-  int status;
-  assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
-  assert_true(WIFSTOPPED(status));
-}
-
-static void stop(pid_t pid) {
-  assert_int_equal(kill(pid, SIGSTOP), 0);
-  await_stop(pid);
-}
-
-/* Until it sleeps in ppoll, as one does who waits for the broker's answer. */
-static void await_ppoll(pid_t pid) {
-  char path[64], line[64] = "";
-  snprintf(path, sizeof path, "/proc/%d/syscall", (int)pid);
-  while (strtol(line, NULL, 10) != SYS_ppoll) {
-    FILE *file = fopen(path, "re");
-    assert_non_null(file);
-    if (fgets(line, sizeof line, file) == NULL) line[0] = '\0';
-    fclose(file);
-  }
 }
 
 static void await_one_subscriber(slc_client *client) {
