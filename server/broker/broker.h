@@ -15,6 +15,7 @@
 #include <sys/queue.h>
 #include <uv.h>
 
+#include "daemon/listener.h"
 #include "loop/connection.h"
 #include "net/peer.h"
 #include "shm/object.h"
@@ -54,15 +55,9 @@ struct account {
   struct limits used;
 };
 
-/* A socket that listens already, at options.socket. */
-struct handed_socket {
-  int listen_fd;
-  bool is_managers; /* the service manager's, which keeps it when we end */
-};
-
 struct broker_options {
   const char *socket;
-  const struct handed_socket *handed; /* NULL: it makes its own */
+  const struct slc__handed_socket *handed; /* at `socket`; NULL: it makes its own */
   mode_t socket_mode;
   gid_t socket_gid; /* -1: as it comes */
   enum slc__backend backend;
@@ -240,8 +235,7 @@ struct broker {
   struct broker_options options;
   uint8_t session[16];
   int session_lock; /* -1: nothing of ours has had a name yet */
-  int listen_fd, lock_fd, reserve_fd;
-  uv_poll_t listener;
+  struct slc__listener listener;
   uv_timer_t sweeper; /* of old generations */
   LIST_HEAD(, helper) helpers;
   struct events *events; /* NULL: none are told */

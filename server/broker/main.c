@@ -4,19 +4,18 @@
 
 #include "base/error.h"
 #include "broker/options.h"
-#include "broker/service.h"
 #include "loop/watch.h"
 
 struct daemon {
   struct broker broker;
-  struct service service;
+  struct slc__service service;
   uv_signal_t terminate, interrupt;
 };
 
 static void on_signal(uv_signal_t *handle, int number) {
   struct daemon *daemon = handle->data;
   slc__log(SLC__LOG_NOTICE, "signal %d: ending; publishers and subscribers go on without a broker", number);
-  service_end(&daemon->service);
+  slc__service_end(&daemon->service);
   uv_close((uv_handle_t *)&daemon->terminate, NULL);
   uv_close((uv_handle_t *)&daemon->interrupt, NULL);
   broker_close(&daemon->broker);
@@ -29,10 +28,20 @@ static int watch_signal(uv_loop_t *loop, uv_signal_t *handle, int number, struct
   return error == 0 ? SLC_OK : slc__fail(SLC_SYSTEM, "cannot watch signal %d: %s", number, uv_strerror(error));
 }
 
+/* Where no --socket was given, it is served where the manager's socket listens. */
+static int take_socket(struct command_line *line) {
+  static struct slc__handed_socket handed;
+  static char path[sizeof line->socket];
+  int status = slc__service_take_socket(&handed, path, sizeof path);
+  if (status != SLC_OK || handed.listen_fd < 0) return status;
+  if (line->broker.socket == line->socket) line->broker.socket = path;
+  line->broker.handed = &handed;
+  return SLC_OK;
+}
+
 /* Signals before the socket is there: one from then on ends us in good order. */
 static int serve_begin(struct daemon *daemon, uv_loop_t *loop, struct command_line *line) {
-  static struct handed_socket handed;
-  int status = service_take_socket(line, &handed);
+  int status = take_socket(line);
   if (status == SLC_OK) status = slc__loop_init(loop);
   if (status == SLC_OK) status = watch_signal(loop, &daemon->terminate, SIGTERM, daemon);
   if (status == SLC_OK) status = watch_signal(loop, &daemon->interrupt, SIGINT, daemon);
@@ -54,7 +63,7 @@ int main(int argc, char **argv) {
     return EXIT_FAILURE;
   }
   slc__log(SLC__LOG_NOTICE, "serving at %s", line.broker.socket);
-  service_begin(&daemon.service, &loop, line.broker.socket);
+  slc__service_begin(&daemon.service, &loop, line.broker.socket);
   uv_run(&loop, UV_RUN_DEFAULT);
   uv_loop_close(&loop);
   return EXIT_SUCCESS;

@@ -72,12 +72,12 @@ static int take(int option, const char *value, struct shadow_command_line *line)
   struct shadow_options *shadow = &line->shadow;
   switch (option) {
   case OPTION_SOCKET:
-    shadow->socket = value;
+    shadow->listen.path = value;
     return SHADOW_RUN;
   case OPTION_MODE:
-    return run_or(slc__daemon_take_mode(PROGRAM, value, &shadow->socket_mode));
+    return run_or(slc__daemon_take_mode(PROGRAM, value, &shadow->listen.mode));
   case OPTION_GROUP:
-    return run_or(slc__daemon_take_group(PROGRAM, value, &shadow->socket_gid));
+    return run_or(slc__daemon_take_group(PROGRAM, value, &shadow->listen.gid));
   case OPTION_USER:
     return take_user(value, &shadow->user);
   case OPTION_MEMORY:
@@ -104,11 +104,11 @@ static int take(int option, const char *value, struct shadow_command_line *line)
 
 static int complete(struct shadow_command_line *line) {
   struct shadow_options *shadow = &line->shadow;
-  if (shadow->socket_mode == MODE_UNSET) shadow->socket_mode = shadow->user == geteuid() ? MODE_OWN : MODE_SHARED;
-  if (shadow->socket != NULL) return SHADOW_RUN;
+  if (shadow->listen.mode == MODE_UNSET) shadow->listen.mode = shadow->user == geteuid() ? MODE_OWN : MODE_SHARED;
+  if (shadow->listen.path != NULL) return SHADOW_RUN;
   if (!slc__daemon_runtime_path("shadow.sock", line->socket, sizeof line->socket))
     return usage_error("the socket path is too long", "XDG_RUNTIME_DIR");
-  shadow->socket = line->socket;
+  shadow->listen.path = line->socket;
   return SHADOW_RUN;
 }
 
@@ -128,8 +128,7 @@ int shadow_command_line_parse(int argc, char **argv, struct shadow_command_line 
       {NULL, 0, NULL, 0},
   };
   *ret = (struct shadow_command_line){
-      .shadow = {.socket_mode = MODE_UNSET,
-                 .socket_gid = (gid_t)-1,
+      .shadow = {.listen = {.mode = MODE_UNSET, .gid = (gid_t)-1},
                  .user = geteuid(),
                  .limits = {.bytes = MEMORY_DEFAULT, .records = RECORDS_DEFAULT, .descriptors = DESCRIPTORS_ALL}},
       .log_level = SLC__LOG_NOTICE,

@@ -9,7 +9,7 @@ struct shadow_command_line {
   struct shadow_options shadow;
   enum slc__log_level log_level;
   enum slc__log_target log_target;
-  char socket[512]; /* where shadow.socket points when it is a default */
+  char socket[512]; /* where shadow.listen.path points when it is a default */
 };
 
 enum { SHADOW_RUN = -1 }; /* otherwise the exit code */

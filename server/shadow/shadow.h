@@ -5,6 +5,7 @@
 #include <sys/types.h>
 #include <uv.h>
 
+#include "daemon/listener.h"
 #include "loop/connection.h"
 #include "shadow/records.h"
 
@@ -12,10 +13,8 @@ enum { LINKS_MAX = 16 };
 #define DESCRIPTORS_ALL ((uint64_t)INT64_MAX) /* as a limit: as many as the process may have */
 
 struct shadow_options {
-  const char *socket;
-  mode_t socket_mode;
-  gid_t socket_gid; /* -1: as it comes */
-  uid_t user;       /* who may speak to it, besides its own */
+  struct slc__listener_options listen;
+  uid_t user; /* who may speak to it, besides its own */
   struct record_limits limits;
 };
 
@@ -34,19 +33,18 @@ struct shadow {
   uv_loop_t *loop;
   struct shadow_options options;
   struct records records;
-  int listen_fd, lock_fd, reserve_fd;
-  uv_poll_t listener;
+  struct slc__listener listener;
   LIST_HEAD(, link) links;
   unsigned link_count;
   struct link *broker; /* the one that is served; NULL: none */
 };
 
-/* Serves at options->socket; strings stay the caller's and must stay.  Statuses as slc__net_listen, SLC_NO_MEMORY. */
+/* Statuses as slc__net_listen. */
 int shadow_open(struct shadow *shadow, uv_loop_t *loop, const struct shadow_options *options);
 /* Everything that it kept is gone; the loop ends when its handles are closed. */
 void shadow_close(struct shadow *shadow);
 
-/* Takes the connection over; SLC_DENIED and others: it is closed. */
+/* Takes the connection over; where it fails, it is closed. */
 int link_open(struct shadow *shadow, int fd);
 void link_close(struct link *link);
 

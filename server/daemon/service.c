@@ -2,13 +2,14 @@
  *
  * The watchdog is fed by the loop itself: a loop that hangs is a broker that hangs, and the manager ends it and starts
  * another.  Thread: the loop's. */
-#include "broker/service.h"
+#include "daemon/service.h"
 
 #include <errno.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
 
 #include "base/error.h"
+#include "net/seqpacket.h"
 
 enum { US_PER_MS = 1000 };
 
@@ -27,13 +28,11 @@ static int find_socket(int *ret_fd) {
   return SLC_OK;
 }
 
-int service_take_socket(struct command_line *line, struct handed_socket *socket) {
+int slc__service_take_socket(struct slc__handed_socket *ret_socket, char *path, size_t size) {
   int fd;
   int status = find_socket(&fd);
-  if (status != SLC_OK || fd < 0) return status;
-  if (line->broker.socket == line->socket) status = slc__net_path_of(fd, line->socket, sizeof line->socket);
-  *socket = (struct handed_socket){.listen_fd = fd, .is_managers = true};
-  line->broker.handed = socket;
+  if (status == SLC_OK && fd >= 0) status = slc__net_path_of(fd, path, size);
+  if (status == SLC_OK) *ret_socket = (struct slc__handed_socket){.listen_fd = fd, .is_managers = true};
   return status;
 }
 
@@ -44,7 +43,7 @@ static void on_watchdog(uv_timer_t *timer) {
   sd_notify(0, "WATCHDOG=1");
 }
 
-void service_begin(struct service *service, uv_loop_t *loop, const char *path) {
+void slc__service_begin(struct slc__service *service, uv_loop_t *loop, const char *path) {
   uint64_t usec;
   sd_notifyf(0, "READY=1\nSTATUS=Serving at %s", path);
   if (sd_watchdog_enabled(0, &usec) <= 0) return;
@@ -54,7 +53,7 @@ void service_begin(struct service *service, uv_loop_t *loop, const char *path) {
   service->is_watched = true;
 }
 
-void service_end(struct service *service) {
+void slc__service_end(struct slc__service *service) {
   sd_notify(0, "STOPPING=1\nSTATUS=Ending");
   if (service->is_watched) uv_close((uv_handle_t *)&service->watchdog, NULL);
   service->is_watched = false;
