@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "store/fdstore.h"
 #include "store/parts.h"
 #include "store/shadow.h"
 
@@ -59,6 +60,11 @@ static int add_keepers(struct slc__store *store, const struct slc__store_options
     struct slc__keeper *keeper = NULL;
     if (options->shadows[i] == NULL) continue;
     status = slc__shadow_open(store->loop, options->shadows[i], &keeper);
+    status = add_keeper(store, status, keeper);
+  }
+  if (status == SLC_OK && options->fdstore) {
+    struct slc__keeper *keeper = NULL;
+    status = slc__fdstore_open(store->loop, &keeper);
     status = add_keeper(store, status, keeper);
   }
   return status;

@@ -107,10 +107,12 @@ static _Noreturn void become(const struct test_manager *manager, pid_t parent) {
     set_number("LISTEN_PID", (uint64_t)getpid());
     if (setenv("LISTEN_FDNAMES", names, 1) != 0) _exit(TEST_STATUS_GAVE_UP);
   }
-  const char *program = test_program("slotcastd");
+  const char *program = manager->program != NULL ? manager->program : test_program("slotcastd");
   const char *arguments[TEST_MANAGER_ARGUMENTS] = {program, "--backend", test_backend()};
-  for (int i = 0, at = 3; manager->options != NULL && manager->options[i] != NULL && at + 1 < TEST_MANAGER_ARGUMENTS;)
+  int at = manager->program != NULL ? 1 : 3;
+  for (int i = 0; manager->options != NULL && manager->options[i] != NULL && at + 1 < TEST_MANAGER_ARGUMENTS;)
     arguments[at++] = manager->options[i++];
+  arguments[at] = NULL;
   execv(program, (char *const *)(uintptr_t)arguments);
   _exit(127);
 }
@@ -271,6 +273,15 @@ void test_manager_drain(struct test_manager *manager) {
   }
 }
 
+bool test_manager_heard(const struct test_manager *manager, const char *line) {
+  return find_line(manager->text, line);
+}
+
+void test_manager_ignore(struct test_manager *manager) {
+  struct heard heard;
+  while (hear(manager, &heard)) close_fds(&heard);
+}
+
 /* Until something was said, or the main process ended: then false. */
 static bool wait_for_word(const struct test_manager *manager) {
   int pidfd = (int)syscall(SYS_pidfd_open, manager->pid, 0);
@@ -283,11 +294,15 @@ static bool wait_for_word(const struct test_manager *manager) {
   return fds[0].revents != 0;
 }
 
+bool test_manager_take(struct test_manager *manager) {
+  if (!wait_for_word(manager)) return false;
+  check(take_one(manager), "a message went away");
+  return true;
+}
+
 void test_manager_await(struct test_manager *manager, const char *line) {
-  for (;;) {
-    check(wait_for_word(manager), "the service has ended");
-    if (take_one(manager) && find_line(manager->text, line)) return;
-  }
+  do check(test_manager_take(manager), "the service has ended");
+  while (!find_line(manager->text, line));
 }
 
 int test_manager_await_end(struct test_manager *manager) {

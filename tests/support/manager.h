@@ -20,7 +20,8 @@ struct test_stored {
 
 struct test_manager {
   char directory[64], socket[96], notify_path[96];
-  const char *const *options; /* of slotcastd; NULL: none */
+  const char *program;        /* NULL: slotcastd, with a --backend */
+  const char *const *options; /* further arguments; NULL: none */
   bool is_listening;          /* it gives its socket to the service; false: the service makes its own */
   uint64_t watchdog_usec;     /* 0: none */
   int store_max;              /* FileDescriptorStoreMax= */
@@ -36,14 +37,20 @@ struct test_manager {
 /* Notes what is there, makes a scratch directory with the notify socket, and the service's; sets SLOTCAST_SOCKET and
  * the watchdog of the test.  Starts nothing. */
 void test_manager_init(struct test_manager *manager, bool is_listening);
-/* Starts slotcastd with what is stored. */
+/* Starts the service with what is stored. */
 void test_manager_start(struct test_manager *manager);
 /* Handles messages until one has this line.  Fails the test when the main process ends before. */
 void test_manager_await(struct test_manager *manager, const char *line);
 /* The same until the main process ends, which is reaped: its status as wait gives it. */
 int test_manager_await_end(struct test_manager *manager);
+/* Waits for one message and handles it.  False: the main process has ended, and said no more. */
+bool test_manager_take(struct test_manager *manager);
+/* Whether the last message has that line. */
+bool test_manager_heard(const struct test_manager *manager, const char *line);
 /* Handles what is there already. */
 void test_manager_drain(struct test_manager *manager);
+/* What is there already goes unheard. */
+void test_manager_ignore(struct test_manager *manager);
 /* SIGKILL, reaped; what it said before is heard. */
 void test_manager_kill(struct test_manager *manager);
 /* SIGTERM; its exit status. */
