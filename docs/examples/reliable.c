@@ -27,7 +27,6 @@ static int subscribe(void) {
   slc_subscriber *subscriber;
   slc_subscriber_options options = SLC_SUBSCRIBER_OPTIONS_INIT;
   options.reliable = 1;
-  options.start = SLC_START_OLDEST; /* the publisher may be quicker than the return from open */
   if (slc_client_open(NULL, &client) != SLC_OK) return 1;
   if (slc_subscriber_open(client, CHANNEL, &options, &subscriber) != SLC_OK) return 1;
   for (uint64_t expected = 1; expected <= MESSAGES; expected++) {
