@@ -227,10 +227,19 @@ static int check_peer(const struct shadow *shadow, int fd) {
   return status;
 }
 
+/* Whoever waits longest without being served goes: those who only connect can't keep a broker out. */
+static void make_room(struct shadow *shadow) {
+  struct link *link, *oldest = NULL;
+  LIST_FOREACH(link, &shadow->links, of_shadow) {
+    if (link != shadow->broker) oldest = link;
+  }
+  slc__log(SLC__LOG_WARNING, "more than %d connections: the oldest without a broker is closed", LINKS_MAX);
+  link_close(oldest);
+}
+
 int link_open(struct shadow *shadow, int connection_fd) {
   SLC__CLEANUP_FD int fd = connection_fd;
-  if (shadow->link_count == LINKS_MAX)
-    return slc__fail(SLC_LIMIT, "%d connections are open: that is more than one broker needs", LINKS_MAX);
+  if (shadow->link_count == LINKS_MAX) make_room(shadow);
   struct link *link = calloc(1, sizeof *link);
   if (link == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for one more connection");
   int allowed = check_peer(shadow, fd);

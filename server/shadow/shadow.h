@@ -9,7 +9,7 @@
 #include "loop/connection.h"
 #include "shadow/records.h"
 
-enum { LINKS_MAX = 16 };
+enum { LINKS_MAX = 16 };                      /* connections; more than two, so that one of them is not the broker's */
 #define DESCRIPTORS_ALL ((uint64_t)INT64_MAX) /* as a limit: as many as the process may have */
 
 struct shadow_options {
