@@ -94,13 +94,16 @@ static void *filled_message(const ProtobufCMessageDescriptor *descriptor) {
   return message;
 }
 
-const ProtobufCFieldDescriptor *test_body(size_t index) {
-  const ProtobufCMessageDescriptor *descriptor = &slotcast__message__descriptor;
+static const ProtobufCFieldDescriptor *body_of(const ProtobufCMessageDescriptor *descriptor, size_t index) {
   for (unsigned i = 0; i < descriptor->n_fields; i++) {
     const ProtobufCFieldDescriptor *field = &descriptor->fields[i];
     if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0 && index-- == 0) return field;
   }
   return NULL;
+}
+
+const ProtobufCFieldDescriptor *test_body(size_t index) {
+  return body_of(&slotcast__message__descriptor, index);
 }
 
 Slotcast__Message *test_message_new(const ProtobufCFieldDescriptor *body, size_t descriptor_count) {
@@ -113,6 +116,19 @@ Slotcast__Message *test_message_new(const ProtobufCFieldDescriptor *body, size_t
   message->descriptors = make(descriptor_count * sizeof *message->descriptors);
   for (size_t i = 0; i < descriptor_count; i++)
     message->descriptors[i] = filled_message(&slotcast__descriptor__descriptor);
+  return message;
+}
+
+const ProtobufCFieldDescriptor *test_shadow_body(size_t index) {
+  return body_of(&slotcast__shadow_message__descriptor, index);
+}
+
+Slotcast__ShadowMessage *test_shadow_message_new(const ProtobufCFieldDescriptor *body, size_t descriptor_count) {
+  Slotcast__ShadowMessage *message = empty_message(&slotcast__shadow_message__descriptor);
+  fill_value(body, member_of(message, body->offset));
+  message->body_case = (Slotcast__ShadowMessage__BodyCase)body->id;
+  if (message->body_case == SLOTCAST__SHADOW_MESSAGE__BODY_RECORD)
+    message->record->descriptors = (uint32_t)descriptor_count;
   return message;
 }
 

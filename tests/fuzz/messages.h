@@ -9,6 +9,9 @@
 const ProtobufCFieldDescriptor *test_body(size_t index);
 /* A message with this body and a manifest of so many descriptors; freed with slc__codec_free. */
 Slotcast__Message *test_message_new(const ProtobufCFieldDescriptor *body, size_t descriptor_count);
+/* The same for what is said between a broker and a shadow; the number of descriptors is a record's. */
+const ProtobufCFieldDescriptor *test_shadow_body(size_t index);
+Slotcast__ShadowMessage *test_shadow_message_new(const ProtobufCFieldDescriptor *body, size_t descriptor_count);
 /* Packs it as is, also what the codec would refuse; the size.  Aborts when that is more than `capacity`. */
 size_t test_message_pack(const Slotcast__Message *message, uint8_t *buffer, size_t capacity);
 
