@@ -49,3 +49,4 @@ works cmake-static "$scratch/cmake/consumer-static"
 # The programs find their library without help from the environment.
 "$prefix/bin/slotcast" --version
 "$prefix/bin/slotcastd" --version
+"$prefix/bin/slotcast-shadow" --version

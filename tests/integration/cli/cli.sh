@@ -37,6 +37,8 @@ for command in "" run pub sub ls info events create rm bench "bench latency" "be
 done
 expect 0 '^Usage: slotcastd' slotcastd --help
 expect 0 '^slotcastd [0-9]' slotcastd --version
+expect 0 '^Usage: slotcast-shadow' slotcast-shadow --help
+expect 0 '^slotcast-shadow [0-9]' slotcast-shadow --version
 expect 2 'Usage' slotcast
 expect 2 "no command 'bend'" slotcast bend
 expect 2 'takes a channel' slotcast pub
@@ -82,6 +84,12 @@ expect 2 '--backend is' slotcast run --backend paper -- true
 expect 2 'needs a command' slotcast run
 expect 2 '--backend is' slotcastd --backend paper
 expect 2 '--max-users takes' slotcastd --max-users many
+expect 2 'there is no such user' slotcast-shadow --user nobody-of-that-name
+expect 2 '--max-records takes' slotcast-shadow --max-records 1x
+expect 2 '--log-level is' slotcast-shadow --log-level loud
+expect 2 'no option' slotcast-shadow x
+expect 2 "Try 'slotcast-shadow --help'" slotcast-shadow --sockt x
+expect 1 'socket path has 1 to' slotcast-shadow --socket "/tmp/$(printf '%0200d' 0)"
 
 # ---- brokers that are not there, channels that are not ----
 expect 3 'start slotcastd' slotcast ls --socket "$scratch/none.sock"
