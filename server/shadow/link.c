@@ -3,6 +3,7 @@
  * Invariants: only shadow->broker stages, commits and loads; what it staged goes with it.  A connection that is refused
  * is told why and then read to its end, or for a bounded time: closing at once, with something unread, would take the
  * refusal from the peer.  Thread: the loop's. */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -233,6 +234,7 @@ static void make_room(struct shadow *shadow) {
   LIST_FOREACH(link, &shadow->links, of_shadow) {
     if (link != shadow->broker) oldest = link;
   }
+  assert(oldest != NULL); /* there are more of them than one */
   slc__log(SLC__LOG_WARNING, "more than %d connections: the oldest without a broker is closed", LINKS_MAX);
   link_close(oldest);
 }

@@ -7,7 +7,7 @@
 #define TEST_STATUS_GAVE_UP 99 /* of a test program that could not start or look after its broker */
 
 /* Not a fault of what is tested: a status of its own, which test_harness tells from a fault noticed. */
-_Noreturn void test_give_up(const char *what);
+__attribute__((noreturn)) void test_give_up(const char *what);
 /* The path of a program that was built, "slotcastd", "slotcast-shadow" or "slotcast".  Static storage. */
 const char *test_program(const char *name);
 /* Starts a program with these arguments (the first is its path; NULL ends them) and waits until its socket appears in

@@ -17,9 +17,15 @@
 #define BYTES(text) ((ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t)(text), .len = strlen(text)})
 enum { RECORDS_MAX = 64, TEXT_MAX = 160 };
 
+/* For cmocka's fail does not tell the compiler that it does not return. */
+static _Noreturn void give_up(const char *why) {
+  fail_msg("%s", why);
+  abort();
+}
+
 int peer_connect(const char *socket) {
   int fd;
-  if (slc__net_connect(socket, -1, &fd) != 0) fail_msg("%s", slc__error_detail());
+  if (slc__net_connect(socket, -1, &fd) != 0) give_up(slc__error_detail());
   return fd;
 }
 
@@ -28,7 +34,7 @@ void peer_send(int fd, const Slotcast__ShadowMessage *message, const int *fds, s
   size_t size;
   assert_int_equal(slc__shadow_encode(message, bytes, sizeof bytes, &size), 0);
   int status = slc__net_send(fd, bytes, size, fds, fd_count, 0);
-  if (status != 0 && status != SLC__NET_CLOSED) fail_msg("%s", slc__error_detail());
+  if (status != 0 && status != SLC__NET_CLOSED) give_up(slc__error_detail());
 }
 
 static void send_body(int fd, Slotcast__ShadowMessage__BodyCase body, void *content) {
@@ -73,7 +79,7 @@ void peer_receive(int fd, struct answer *ret_answer) {
   int status = slc__net_receive(fd, bytes, sizeof bytes, &size, &ret_answer->fds, 0);
   if (status == SLC__NET_CLOSED) return;
   if (status == 0) status = slc__shadow_decode(bytes, size, ret_answer->fds.count, &ret_answer->message);
-  if (status != 0) fail_msg("%s", slc__error_detail());
+  if (status != 0) give_up(slc__error_detail());
 }
 
 void answer_deinit(struct answer *answer) {
@@ -83,7 +89,7 @@ void answer_deinit(struct answer *answer) {
 
 static void expect(int fd, Slotcast__ShadowMessage__BodyCase body, struct answer *ret_answer) {
   peer_receive(fd, ret_answer);
-  if (ret_answer->message == NULL) fail_msg("the shadow closed the connection");
+  if (ret_answer->message == NULL) give_up("the shadow closed the connection");
   if (ret_answer->message->body_case == SLOTCAST__SHADOW_MESSAGE__BODY_REFUSAL)
     print_error("refused: %s\n", ret_answer->message->refusal->text);
   assert_int_equal(ret_answer->message->body_case, body);
@@ -160,12 +166,12 @@ static int by_text(const void *left, const void *right) {
 void peer_expect_records(int fd, const char *records) {
   static char texts[RECORDS_MAX][TEXT_MAX];
   char all[RECORDS_MAX * TEXT_MAX] = "";
-  size_t count = 0;
+  size_t count = 0, length = 0;
   peer_load(fd);
   for (bool more = true; more;) {
     struct answer answer;
     peer_receive(fd, &answer);
-    if (answer.message == NULL) fail_msg("the shadow closed the connection");
+    if (answer.message == NULL) give_up("the shadow closed the connection");
     more = answer.message->body_case == SLOTCAST__SHADOW_MESSAGE__BODY_RECORD;
     assert_true(more || answer.message->body_case == SLOTCAST__SHADOW_MESSAGE__BODY_LOADED);
     assert_true(count < RECORDS_MAX);
@@ -174,9 +180,7 @@ void peer_expect_records(int fd, const char *records) {
     answer_deinit(&answer);
   }
   qsort(texts, count, sizeof texts[0], by_text);
-  for (size_t i = 0; i < count; i++) {
-    if (i > 0) strcat(all, ";");
-    strcat(all, texts[i]);
-  }
+  for (size_t i = 0; i < count; i++)
+    length += (size_t)snprintf(all + length, sizeof all - length, "%s%s", i > 0 ? ";" : "", texts[i]);
   assert_string_equal(all, records);
 }
