@@ -175,6 +175,8 @@ int slc__generations_grow(struct slc__generations *generations, slc_client *clie
   body.user = user;
   body.wanted = wanted_size;
   body.slot_size = slot_size;
+  const struct slc__allocator *allocator = generations->allocator;
+  if (allocator != NULL && allocator->allocate == NULL) body.slots_per_object = allocator->slots_per_object;
   Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
   message.body_case = SLOTCAST__MESSAGE__BODY_GROW;
   message.grow = &body;

@@ -20,7 +20,7 @@ struct slc__payload_page *slc__payload_page_new(void) {
     slc__fail(SLC_NO_MEMORY, "no memory for a page of payloads");
     return NULL;
   }
-  page->generation = page->next = page->registered = page->handled = 0;
+  page->generation = page->next = page->registered = page->handled = page->slots_per_object = 0;
   page->slot_size = 0;
   page->count = 0;
   page->is_borrowed = false;
@@ -41,9 +41,17 @@ static int file_check(const struct slc__payload_file *file, bool is_publisher) {
   return slc__fail(SLC_PROTOCOL, "the broker sent memory of user %u that is not sealed", file->uid);
 }
 
+static int directory_check(const struct slc__payload_page *page, const struct slc__received *received) {
+  if (page->fds.count == 1 && received->message->payloads->n_payloads == 0 &&
+      received->message->descriptors[0]->kind == SLOTCAST__DESCRIPTOR_KIND__DIRECTORY)
+    return slc__object_directory_check(page->fds.fd[0]);
+  return slc__fail(SLC_PROTOCOL, "the broker told of payloads with names, and not of one directory");
+}
+
 static int files_take(struct slc__payload_page *page, struct slc__received *received, bool is_publisher) {
   page->fds = *received->fds;
   slc__fds_init(received->fds);
+  if (page->slots_per_object != 0) return directory_check(page, received);
   for (size_t i = 0; i < page->fds.count; i++) {
     if (received->message->descriptors[i]->kind != SLOTCAST__DESCRIPTOR_KIND__MEMORY)
       return slc__fail(SLC_PROTOCOL, "the broker sent a descriptor that is no memory of payloads");
@@ -60,6 +68,7 @@ int slc__payload_page_receive(struct slc__payload_page *page, struct slc__receiv
   const Slotcast__Payloads *body = received->message->payloads;
   if (body->n_payloads > SLC__PAYLOADS_PAGE || body->registered > slots || body->next >= slots)
     return slc__fail(SLC_PROTOCOL, "the broker told of %zu payloads of %u", body->n_payloads, slots);
+  page->slots_per_object = body->slots_per_object;
   int status = files_take(page, received, access == SLC__READ_WRITE);
   if (status != 0) return status;
   for (size_t i = 0; i < body->n_payloads; i++) {

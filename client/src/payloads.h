@@ -30,6 +30,7 @@ struct slc__payload_page {
   uint32_t generation;
   uint64_t slot_size;
   uint32_t next, registered, handled; /* as in Payloads */
+  uint32_t slots_per_object;          /* not 0: the one descriptor is the directory where memory has its names */
   size_t count;
   struct slc__payload_entry entries[SLC__PAYLOADS_PAGE];
   struct slc__fds fds;

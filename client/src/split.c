@@ -1,5 +1,6 @@
 /* Registration, first one wins: whoever needs a generation that is not complete offers memory for the slots that have
- * none, page by page, and takes over what others have registered meanwhile.
+ * none, page by page, and takes over what others have registered meanwhile.  Where memory has names, whoever gives an
+ * object its name first has won, and the others open it: the broker is told when all are there.
  *
  * Invariants:
  *   - Each allocation of the application's is given back exactly once, as soon as it is known whose the slot is.
@@ -255,6 +256,65 @@ static int register_some(struct slc__completion *completion) {
   return status;
 }
 
+/* ---- with names ------------------------------------------------------------------------------------------------- */
+
+/* The slots [first, first + count) are what the page's one descriptor holds. */
+static int object_map(struct slc__payloads *payloads, struct slc__payload_page *page, uint32_t first, uint32_t count) {
+  int status = slc__payload_look(page->fds.fd[0], &page->files[0]);
+  for (uint32_t done = 0; status == 0 && done < count; done += (uint32_t)page->count) {
+    page->count = count - done < SLC__PAYLOADS_PAGE ? count - done : SLC__PAYLOADS_PAGE;
+    for (uint32_t i = 0; i < page->count; i++)
+      page->entries[i] = (struct slc__payload_entry){.slot = first + done + i, .offset = payloads->size * (done + i)};
+    status = slc__payloads_map(payloads, page, page->count);
+  }
+  return status;
+}
+
+/* Each object is opened, or made where a publisher comes first, and mapped: no message to the broker. */
+static int objects_map(const struct slc__completion *completion, const struct slc__payload_page *first) {
+  struct slc__payloads *payloads = completion->payloads;
+  bool may_create = payloads->allocator != NULL && first->registered < payloads->slots;
+  uint32_t each = first->slots_per_object;
+  CLEANUP_PAGE struct slc__payload_page *page = slc__payload_page_new();
+  if (page == NULL) return SLC_NO_MEMORY;
+  int status = 0;
+  for (uint32_t slot = 0; status == 0 && slot < payloads->slots; slot += each) {
+    uint32_t count = payloads->slots - slot < each ? payloads->slots - slot : each;
+    status = slc__payload_open_named(payloads->memory, payloads->size * count, first->fds.fd[0], slot / each,
+                                     payloads->access, may_create, &page->fds.fd[0]);
+    if (status != 0) return status;
+    page->fds.count = 1;
+    status = object_map(payloads, page, slot, count);
+    slc__fds_deinit(&page->fds);
+  }
+  return status;
+}
+
+/* Every object is there: from now on the generation is everybody's.  Says so once, however many slots it has. */
+static int announce(struct slc__completion *completion) {
+  CLEANUP_PAGE struct slc__payload_page *page = slc__payload_page_new();
+  if (page == NULL) return SLC_NO_MEMORY;
+  struct answer answer = {.completion = completion, .page = page};
+  Slotcast__RegisterPayloads body = SLOTCAST__REGISTER_PAYLOADS__INIT;
+  body.user = completion->user;
+  body.generation = completion->generation;
+  Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
+  message.body_case = SLOTCAST__MESSAGE__BODY_REGISTER_PAYLOADS;
+  message.register_payloads = &body;
+  int status = slc__request(completion->client, &message, -1, answered, &answer);
+  if (status != 0 || page->registered == completion->payloads->slots) return status;
+  return slc__fail(SLC_PROTOCOL, "the broker has not seen that all payloads are there");
+}
+
+static int complete_named(struct slc__completion *completion, const struct slc__payload_page *first) {
+  if (first->slots_per_object > completion->payloads->slots)
+    return slc__fail(SLC_PROTOCOL, "the broker told of objects of %u slots", first->slots_per_object);
+  int status = objects_map(completion, first);
+  if (status != 0 || first->registered == completion->payloads->slots) return status;
+  if (completion->payloads->allocator != NULL) return announce(completion);
+  return slc__fail(SLC_PROTOCOL, "the broker showed a subscriber payloads that are not complete");
+}
+
 /* ---- completing ------------------------------------------------------------------------------------------------- */
 
 /* Each round maps at least one slot more, or the broker is not to be trusted. */
@@ -285,13 +345,20 @@ static void abandon(const struct slc__completion *completion, int status) {
   slc__error_set(status, "%s", detail != NULL ? detail : slc__status_text(status));
 }
 
-int slc__split_complete(struct slc__completion *completion, struct slc__payload_page *first) {
+static int complete_registered(struct slc__completion *completion, struct slc__payload_page *first) {
   struct slc__payloads *payloads = completion->payloads;
-  completion->registered = first->registered;
   int status = slc__payloads_map(payloads, first, first->count);
   slc__fds_deinit(&first->fds); /* the next page needs as many */
   if (status == 0 && first->next != 0) status = fetch_from(completion, first->next);
   while (status == 0 && payloads->mapped < payloads->slots) status = round_of(completion);
+  return status;
+}
+
+int slc__split_complete(struct slc__completion *completion, struct slc__payload_page *first) {
+  struct slc__payloads *payloads = completion->payloads;
+  completion->registered = first->registered;
+  int status =
+      first->slots_per_object != 0 ? complete_named(completion, first) : complete_registered(completion, first);
   if (status == 0) status = slc__payloads_sort(payloads);
   bool is_over = status == SLC_GONE || status == SLC_BROKER_GONE || status == SLC_TIMED_OUT;
   if (status != 0 && payloads->allocator != NULL && !is_over) abandon(completion, status);

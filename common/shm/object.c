@@ -31,6 +31,8 @@
 enum {
   REQUIRED_SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL,
   OBJECT_MODE = 0600,
+  DIRECTORY_MODE = 0700,
+  REMOVE_TRIES = 1000,
   SHM_NAME_MAX = SLC__MOUNT_MAX + 96,
 };
 
@@ -63,14 +65,21 @@ static const char *name_session(const char *name, bool *ret_is_lock) {
   return is_serial ? hex : NULL;
 }
 
-static int shm_open_new(uint32_t pages, const uint8_t session[16], int *ret_fd) {
+static int name_new(uint32_t pages, const uint8_t session[16], char path[SHM_NAME_MAX]) {
   static _Atomic uint64_t serial;
-  char hex[SESSION_HEX + 1], directory[SLC__MOUNT_MAX] = SHM_DIRECTORY, path[SHM_NAME_MAX];
+  char hex[SESSION_HEX + 1], directory[SLC__MOUNT_MAX] = SHM_DIRECTORY;
   int status = slc__pages_are_huge(pages) ? slc__pages_mount(pages, directory) : SLC_OK;
   if (status != SLC_OK) return status;
   session_hex(session, hex);
-  snprintf(path, sizeof path, "%s/" SHM_PREFIX "%s-%llu", directory, hex,
+  snprintf(path, SHM_NAME_MAX, "%s/" SHM_PREFIX "%s-%llu", directory, hex,
            (unsigned long long)atomic_fetch_add_explicit(&serial, 1, memory_order_relaxed));
+  return SLC_OK;
+}
+
+static int shm_open_new(uint32_t pages, const uint8_t session[16], int *ret_fd) {
+  char path[SHM_NAME_MAX];
+  int status = name_new(pages, session, path);
+  if (status != SLC_OK) return status;
   int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, OBJECT_MODE);
   if (fd < 0) return slc__fail(slc__status_of_errno(errno), "cannot make %s: %s", path, strerror(errno));
   *ret_fd = fd;
@@ -188,20 +197,84 @@ int slc__object_create(struct slc__memory memory, enum slc__object_kind kind, ui
 }
 
 /* A memfd's link is "/memfd:slotcast (deleted)": only our own files are removed, and only where they can be. */
-void slc__object_unlink(int fd) {
-  char link[64], path[SHM_NAME_MAX];
+static bool name_find(int fd, char path[SHM_NAME_MAX]) {
+  char link[64];
   struct statfs file_system;
   bool is_lock;
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-  ssize_t length = readlink(link, path, sizeof path - 1);
-  if (length <= 0) return;
+  ssize_t length = readlink(link, path, SHM_NAME_MAX - 1);
+  if (length <= 0) return false;
   path[length] = '\0';
   const char *slash = strrchr(path, '/');
-  if (slash == NULL || name_session(slash + 1, &is_lock) == NULL || is_lock) return;
+  if (slash == NULL || name_session(slash + 1, &is_lock) == NULL || is_lock) return false;
   static const char prefix[] = SHM_DIRECTORY "/" SHM_PREFIX;
-  bool is_ours = strncmp(path, prefix, sizeof prefix - 1) == 0;
-  if (!is_ours) is_ours = fstatfs(fd, &file_system) == 0 && file_system.f_type == HUGETLBFS_MAGIC;
-  if (is_ours) unlink(path);
+  if (strncmp(path, prefix, sizeof prefix - 1) == 0) return true;
+  return fstatfs(fd, &file_system) == 0 && file_system.f_type == HUGETLBFS_MAGIC;
+}
+
+void slc__object_unlink(int fd) {
+  char path[SHM_NAME_MAX];
+  if (name_find(fd, path)) unlink(path);
+}
+
+/* ---- directories ---- */
+
+int slc__object_directory(uint32_t pages, const uint8_t session[16], int *ret_fd) {
+  char path[SHM_NAME_MAX];
+  int status = name_new(pages, session, path);
+  if (status != SLC_OK) return status;
+  if (mkdir(path, DIRECTORY_MODE) != 0)
+    return slc__fail(slc__status_of_errno(errno), "cannot make %s: %s", path, strerror(errno));
+  int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0) {
+    status = slc__fail(slc__status_of_errno(errno), "cannot open %s: %s", path, strerror(errno));
+    rmdir(path);
+    return status;
+  }
+  *ret_fd = fd;
+  return SLC_OK;
+}
+
+int slc__object_directory_check(int fd) {
+  struct stat info;
+  if (fstat(fd, &info) != 0)
+    return slc__fail(slc__status_of_errno(errno), "cannot look at a directory: %s", strerror(errno));
+  bool is_ours = info.st_uid == geteuid() || info.st_uid == 0;
+  if (S_ISDIR(info.st_mode) && is_ours && (info.st_mode & (S_IWGRP | S_IWOTH)) == 0) return SLC_OK;
+  return slc__fail(SLC_PROTOCOL, "what should be a directory of payloads is none, or others may write to it");
+}
+
+static void directory_empty(int fd) {
+  int own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* with a position of its own */
+  DIR *directory = own < 0 ? NULL : fdopendir(own);              /* closes it, too */
+  if (directory == NULL) {
+    slc__fd_close(&own);
+    return;
+  }
+  for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+    if (unlinkat(fd, entry->d_name, 0) != 0 && errno == EISDIR) unlinkat(fd, entry->d_name, AT_REMOVEDIR);
+  }
+  closedir(directory);
+}
+
+/* Somebody who has not heard yet that it goes may still put names into it: they are slower than we are. */
+void slc__object_directory_remove(int fd) {
+  char path[SHM_NAME_MAX];
+  bool is_named = name_find(fd, path);
+  for (int tries = 0; tries < REMOVE_TRIES; tries++) {
+    directory_empty(fd);
+    if (!is_named || rmdir(path) == 0 || (errno != ENOTEMPTY && errno != EEXIST)) return;
+  }
+}
+
+/* 1: it has gone, whatever it is. */
+static int entry_remove(int parent, const char *name) {
+  if (unlinkat(parent, name, 0) == 0) return 1;
+  if (errno != EISDIR) return 0;
+  SLC__CLEANUP_FD int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0) return 0;
+  directory_empty(fd);
+  return unlinkat(parent, name, AT_REMOVEDIR) == 0 ? 1 : 0;
 }
 
 /* ---- sessions of the shm backend ----
@@ -258,7 +331,7 @@ static void remove_objects(const char *path, void *ctx) {
     bool is_lock;
     const char *session = name_session(entry->d_name, &is_lock);
     if (session != NULL && !is_lock && strncmp(session, hex, SESSION_HEX) == 0)
-      unlinkat(dirfd(directory), entry->d_name, 0);
+      entry_remove(dirfd(directory), entry->d_name);
   }
   closedir(directory);
 }
@@ -292,7 +365,7 @@ static int sweep_name(DIR *directory, const char *name, bool locks) {
   if (hex == NULL || is_lock != locks) return 0;
   SLC__CLEANUP_FD int lock_fd = -1;
   if (!session_seize(hex, &lock_fd) || (is_lock && lock_fd < 0)) return 0;
-  return unlinkat(dirfd(directory), name, 0) == 0 ? 1 : 0;
+  return entry_remove(dirfd(directory), name);
 }
 
 static int sweep_names(const char *path, bool locks) {

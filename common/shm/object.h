@@ -49,6 +49,14 @@ int slc__object_set_size(int fd, uint32_t pages, uint64_t size, bool allocate);
 /* Removes the name of a shm object, by its descriptor; nothing for memfd. */
 void slc__object_unlink(int fd);
 
+/* Makes a directory "slotcast-<session>-<serial>" where shm objects of such pages lie, mode 0700: for payloads whose
+ * names their makers find without asking (payload.h).  The statuses of slc__object_create. */
+int slc__object_directory(uint32_t pages, const uint8_t session[16], int *ret_fd);
+/* SLC_PROTOCOL: it is none that only we, or root, may write to. */
+int slc__object_directory_check(int fd);
+/* Removes it with all names in it, by its descriptor. */
+void slc__object_directory_remove(int fd);
+
 /* Removes every "slotcast-*" in /dev/shm, and in directories of huge pages, whose session is no longer locked (its
  * broker and all is gone).  Each broker holds an exclusive flock on "/dev/shm/slotcast-<session>.lock" while it lives.
  * ret count removed. */

@@ -7,10 +7,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/error.h"
@@ -27,12 +29,17 @@ enum {
   SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL,
   MODE_SEALED = 0644, /* others may read: the broker, which has to reopen it; nobody else finds it */
   MODE_OWN = 0600,
+  NAME_MAX_DIGITS = 12,
 };
 
 /* ---- making ---- */
 
 static uint64_t round_up(uint64_t value, uint64_t granule) {
   return (value + granule - 1) / granule * granule;
+}
+
+uint64_t slc__payload_rounded(uint32_t pages, uint64_t size) {
+  return round_up(size, slc__pages_size(pages));
 }
 
 static int open_nameless(uint32_t pages, int *ret_fd) {
@@ -53,12 +60,107 @@ int slc__payload_create(struct slc__memory memory, uint64_t size, int *ret_fd) {
   int status = memory.pages == SLC__PAGES_TRANSPARENT ? slc__pages_check_transparent(memory.backend) : SLC_OK;
   if (status == SLC_OK) status = is_shm ? open_nameless(memory.pages, &fd) : slc__object_memfd(memory.pages, &fd);
   if (status != SLC_OK) return status;
-  status = slc__object_set_size(fd, memory.pages, round_up(size, slc__pages_size(memory.pages)),
+  status = slc__object_set_size(fd, memory.pages, slc__payload_rounded(memory.pages, size),
                                 memory.prefault || is_shm || is_huge);
   if (status != SLC_OK) return status;
   if (!is_shm && (fchmod(fd, MODE_SEALED) != 0 || fcntl(fd, F_ADD_SEALS, SEALS) != 0))
     return slc__fail(SLC_SYSTEM, "cannot seal shared memory: %s", strerror(errno));
   *ret_fd = slc__fd_take(&fd);
+  return SLC_OK;
+}
+
+/* ---- with names ---- */
+
+/* Of an object in its directory. */
+static void name_of(uint32_t number, char name[NAME_MAX_DIGITS]) {
+  snprintf(name, NAME_MAX_DIGITS, "%u", number);
+}
+
+static int refuse_named(uint32_t number, uint64_t size) {
+  return slc__fail(SLC_INVALID, "what is called %u among the payloads is no file of ours of %ju bytes", number,
+                   (uintmax_t)size);
+}
+
+static int check_named(const struct stat *info, uint32_t number, uint64_t size) {
+  bool is_ours = info->st_uid == geteuid() || info->st_uid == 0;
+  return S_ISREG(info->st_mode) && is_ours && (uint64_t)info->st_size == size ? SLC_OK : refuse_named(number, size);
+}
+
+/* SLC_GONE: there is none. */
+static int open_named(int directory, uint32_t number, uint64_t size, enum slc__access access, int *ret_fd) {
+  char name[NAME_MAX_DIGITS];
+  struct stat info;
+  name_of(number, name);
+  int mode = access == SLC__READ_WRITE ? O_RDWR : O_RDONLY;
+  SLC__CLEANUP_FD int fd = openat(directory, name, mode | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  if (fd < 0 && errno == ENOENT) return slc__fail(SLC_GONE, "object %u of the payloads is not there", number);
+  if (fd < 0 && (errno == ELOOP || errno == EISDIR || errno == ENXIO)) return refuse_named(number, size);
+  if (fd < 0)
+    return slc__fail(slc__status_of_errno(errno), "cannot open object %u of the payloads: %s", number, strerror(errno));
+  if (fstat(fd, &info) != 0)
+    return slc__fail(slc__status_of_errno(errno), "cannot look at object %u of the payloads: %s", number,
+                     strerror(errno));
+  int status = check_named(&info, number, size);
+  if (status == SLC_OK) *ret_fd = slc__fd_take(&fd);
+  return status;
+}
+
+/* Without the capability, and before Linux 6.10, only the way through /proc gives a file its name. */
+static int link_named(int fd, int directory, const char *name) {
+  char path[64];
+  int result = linkat(fd, "", directory, name, AT_EMPTY_PATH);
+  if (result == 0 || errno == EEXIST) return result;
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  return linkat(AT_FDCWD, path, directory, name, AT_SYMLINK_FOLLOW);
+}
+
+/* ENOENT means that the directory has gone, unless it is still there. */
+static int fail_named(int directory, uint32_t number) {
+  int error = errno;
+  struct stat info;
+  if (error == ENOENT && fstat(directory, &info) == 0 && info.st_nlink == 0)
+    return slc__fail(SLC_GONE, "the directory of the payloads is not there any more");
+  int status = error == ENOENT ? SLC_SYSTEM : slc__status_of_errno(error);
+  return slc__fail(status, "cannot make object %u of the payloads: %s", number, strerror(error));
+}
+
+/* *ret_fd -1: another one was first. */
+static int create_named(struct slc__memory memory, uint64_t size, int directory, uint32_t number, int *ret_fd) {
+  char name[NAME_MAX_DIGITS];
+  SLC__CLEANUP_FD int fd = openat(directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, MODE_OWN);
+  if (fd < 0) return fail_named(directory, number);
+  int status = slc__object_set_size(fd, memory.pages, size, true);
+  if (status != SLC_OK) return status;
+  name_of(number, name);
+  *ret_fd = -1;
+  if (link_named(fd, directory, name) == 0) {
+    *ret_fd = slc__fd_take(&fd);
+    return SLC_OK;
+  }
+  return errno == EEXIST ? SLC_OK : fail_named(directory, number);
+}
+
+int slc__payload_open_named(struct slc__memory memory, uint64_t size, int directory, uint32_t number,
+                            enum slc__access access, bool may_create, int *ret_fd) {
+  uint64_t rounded = slc__payload_rounded(memory.pages, size);
+  int status = memory.pages == SLC__PAGES_TRANSPARENT ? slc__pages_check_transparent(memory.backend) : SLC_OK;
+  if (status == SLC_OK) status = open_named(directory, number, rounded, access, ret_fd);
+  if (status != SLC_GONE || !may_create) return status;
+  status = create_named(memory, rounded, directory, number, ret_fd);
+  if (status != SLC_OK || *ret_fd >= 0) return status;
+  return open_named(directory, number, rounded, access, ret_fd);
+}
+
+int slc__payload_check_named(int directory, uint32_t pages, uint32_t count, uint64_t size, uint64_t last_size) {
+  for (uint32_t i = 0; i < count; i++) {
+    char name[NAME_MAX_DIGITS];
+    struct stat info;
+    name_of(i, name);
+    if (fstatat(directory, name, &info, AT_SYMLINK_NOFOLLOW) != 0)
+      return slc__fail(SLC_INVALID, "object %u of %u payloads' is not there: %s", i, count, strerror(errno));
+    int status = check_named(&info, i, slc__payload_rounded(pages, i + 1 < count ? size : last_size));
+    if (status != SLC_OK) return status;
+  }
   return SLC_OK;
 }
 

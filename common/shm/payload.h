@@ -16,6 +16,17 @@ enum { SLC__PAYLOAD_ALIGN = 64 }; /* of where a payload begins, in its object an
  * allocated, and never with a name, so that nothing can be left behind.  The statuses of slc__object_create. */
 int slc__payload_create(struct slc__memory memory, uint64_t size, int *ret_fd);
 
+/* The object `number` of a directory (slc__object_directory), of `size` bytes (rounded up as above): opened, or where
+ * it is not there and `may_create`, made.  A name always means a whole object: it gets its name last, and the first one
+ * that does is everybody's.  SLC_GONE: the object, or the directory, is not there (any more).  SLC_INVALID: what has
+ * the name is no such object, or another user's.  Else the statuses of slc__object_create. */
+int slc__payload_open_named(struct slc__memory memory, uint64_t size, int directory, uint32_t number,
+                            enum slc__access access, bool may_create, int *ret_fd);
+/* Whether objects 0 to `count` - 1 are there, the last one of `last_size` bytes and the others of `size`.  SLC_INVALID.
+ */
+int slc__payload_check_named(int directory, uint32_t pages, uint32_t count, uint64_t size, uint64_t last_size);
+uint64_t slc__payload_rounded(uint32_t pages, uint64_t size); /* what an object of so many bytes takes */
+
 /* What a descriptor is, seen from outside. */
 struct slc__payload_file {
   uint64_t size;

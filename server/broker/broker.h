@@ -264,6 +264,8 @@ void broker_close(struct broker *broker);
 int channel_object(struct broker *broker, const struct channel *channel, enum slc__object_kind kind, uint64_t size,
                    int *ret_fd);
 /* And maps it writable; what was made is the caller's also when that fails. */
+/* Where a channel's objects can have names that its publishers give them. */
+int channel_directory(struct broker *broker, const struct channel *channel, int *ret_fd);
 int channel_object_mapped(struct broker *broker, const struct channel *channel, enum slc__object_kind kind,
                           uint64_t size, int *ret_fd, struct slc__mapping *ret_mapping);
 /* Backend and pages of a new channel: as the request says, else as the broker has it.  SLC_INVALID. */
@@ -351,7 +353,7 @@ uint64_t generation_largest(const struct channel *channel); /* payload bytes per
 /* Of this number, also the pending one; NULL: it is not there. */
 struct generation *generation_find(struct channel *channel, uint32_t number);
 /* For a split channel: *ret_number is the generation to be completed, or the newest where that will do. */
-int generation_ask(struct user *user, uint64_t wanted, uint64_t slot_size, uint32_t *ret_number);
+int generation_ask(struct user *user, const Slotcast__Grow *request, uint32_t *ret_number);
 /* The pending generation is complete: from now on it is the newest. */
 void generation_settle(struct broker *broker, struct channel *channel);
 /* Descriptors of registered memory that all generations keep open. */
@@ -361,8 +363,9 @@ void generation_roll_back(struct channel *channel);
 
 /* ---- split.c ---- */
 
-/* Room for a channel's slots, none of which has memory yet.  SLC_NO_MEMORY. */
-int split_new(struct broker *broker, const struct channel *channel, struct split **ret_split);
+/* Room for a channel's slots, none of which has memory yet; `slots_per_object` as in Grow.  SLC_NO_MEMORY; where memory
+ * has names (names.c), what charging and making say. */
+int split_new(struct broker *broker, struct channel *channel, struct generation *generation, uint32_t slots_per_object);
 /* Closes every descriptor, and tells whoever frees what is not ours; nothing where there is none. */
 void split_free(struct channel *channel, struct generation *generation);
 bool split_is_complete(const struct channel *channel, const struct split *split);
@@ -373,6 +376,23 @@ int send_payloads(struct user *user, uint64_t serial, const struct generation *g
 int split_register(struct user *user, const Slotcast__Message *message, struct slc__fds *fds);
 /* A publisher works at the pending generation no more: with the last one it goes. */
 void split_leave(struct user *leaving);
+
+/* ---- names.c ---- */
+
+/* Of a generation whose objects have names, where publishers make and find them. */
+struct names {
+  int directory; /* -1: each slot's memory is registered */
+  uint32_t slots_per_object;
+};
+/* Whether a publisher that asks for so many slots to an object (0: it allocates itself) makes them in a directory. */
+bool names_are_for(const struct channel *channel, uint32_t slots_per_object);
+/* A directory, paid for with all that will be in it. */
+int names_make(struct broker *broker, struct channel *channel, struct generation *generation, uint32_t slots_per_object,
+               struct names *ret_names);
+/* Every name goes, and with the last user of each object its memory. */
+void names_remove(struct names *names);
+/* Whether every object is there.  SLC_INVALID. */
+int names_check(const struct channel *channel, const struct generation *generation, const struct names *names);
 
 /* ---- helper.c ---- */
 

@@ -105,27 +105,28 @@ void generation_roll_back(struct channel *channel) {
   channel->pending = (struct generation){.fd = -1};
 }
 
-/* What it costs is charged with what is registered. */
-static int pending_make(struct broker *broker, struct channel *channel, uint64_t slot_size) {
-  struct generation fresh = {.number = channel->last_pending + 1, .fd = -1, .slot_size = slot_size};
+/* What it costs is charged with what is registered, or with its directory. */
+static int pending_make(struct broker *broker, struct channel *channel, const Slotcast__Grow *request) {
+  struct generation fresh = {.number = channel->last_pending + 1, .fd = -1, .slot_size = request->slot_size};
   int status = reserve(channel); /* so that nothing can fail any more when it is complete */
-  if (status == SLC_OK) status = split_new(broker, channel, &fresh.split);
+  if (status == SLC_OK) status = split_new(broker, channel, &fresh, request->slots_per_object);
   if (status != SLC_OK) return status;
   channel->last_pending = fresh.number;
   channel->pending = fresh;
   return SLC_OK;
 }
 
-int generation_ask(struct user *user, uint64_t wanted, uint64_t slot_size, uint32_t *ret_number) {
+int generation_ask(struct user *user, const Slotcast__Grow *request, uint32_t *ret_number) {
   struct channel *channel = user->channel;
+  uint64_t wanted = request->wanted;
   struct generation *pending = &channel->pending;
   *ret_number = channel->generation;
   if (channel->generation_count > 0 && wanted <= generation_largest(channel)) return SLC_OK;
-  int status = check_sizes(channel, wanted, slot_size);
+  int status = check_sizes(channel, wanted, request->slot_size);
   if (status != SLC_OK) return status;
   /* Too small for this one: whoever completes it is told that it is gone, and asks anew. */
   if (pending->number != 0 && pending->slot_size < wanted) generation_roll_back(channel);
-  if (pending->number == 0) status = pending_make(user->process->broker, channel, slot_size);
+  if (pending->number == 0) status = pending_make(user->process->broker, channel, request);
   if (status != SLC_OK) return status;
   user->completes = *ret_number = pending->number;
   return SLC_OK;

@@ -22,6 +22,11 @@ int channel_object(struct broker *broker, const struct channel *channel, enum sl
   return slc__object_create(memory, kind, size, broker->session, ret_fd);
 }
 
+int channel_directory(struct broker *broker, const struct channel *channel, int *ret_fd) {
+  int status = broker_lock_session(broker);
+  return status == SLC_OK ? slc__object_directory(channel->geometry.pages, broker->session, ret_fd) : status;
+}
+
 int channel_object_mapped(struct broker *broker, const struct channel *channel, enum slc__object_kind kind,
                           uint64_t size, int *ret_fd, struct slc__mapping *ret_mapping) {
   int status = channel_object(broker, channel, kind, size, ret_fd);

@@ -204,7 +204,7 @@ static int handle_grow(struct client *client, uint64_t serial, const Slotcast__G
     return slc__fail(SLC_PROTOCOL, "it grew a channel that it does not publish to");
   uint32_t number = 0;
   int status = user->channel->geometry.split != 0
-                   ? generation_ask(user, request->wanted, request->slot_size, &number)
+                   ? generation_ask(user, request, &number)
                    : generation_grow(client->broker, user->channel, request->wanted, request->slot_size);
   if (status == SLC_OK) status = send_generation(user, serial, number, 0);
   return status < 0 ? answer_refusal(client, serial, status) : status;

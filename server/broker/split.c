@@ -6,6 +6,7 @@
  * Invariants:
  *   - A message registers whole entries or none: descriptors, charge and records are there before the first is changed.
  *   - What can't be sealed is shown to processes of the uid that registered it only.
+ *   - A generation has registered memory or names (names.c), as its first publisher would allocate; never both.
  *   - Subscribers get read-only descriptors, or where the kernel can't make one (a DMA-BUF), and the uid is the same,
  *     the one that was registered.
  * Thread: the loop's. */
@@ -47,20 +48,35 @@ struct split {
   uint32_t registered;
   struct memory_file *files;
   uint32_t file_count;
+  struct names names;
 };
 
 /* ---- life ---- */
 
-int split_new(struct broker *broker, const struct channel *channel, struct split **ret_split) {
+static bool has_names(const struct split *split) {
+  return split->names.directory >= 0;
+}
+
+int split_new(struct broker *broker, struct channel *channel, struct generation *generation,
+              uint32_t slots_per_object) {
   struct split *split = calloc(1, sizeof *split);
   if (split != NULL) split->slots = calloc(channel->geometry.slots, sizeof *split->slots);
+  int status = SLC_OK;
   if (split == NULL || split->slots == NULL) {
-    free(split);
-    return slc__fail(SLC_NO_MEMORY, "no memory for the %u payloads of %s", channel->geometry.slots, channel->name);
+    status = slc__fail(SLC_NO_MEMORY, "no memory for the %u payloads of %s", channel->geometry.slots, channel->name);
+  } else {
+    split->broker = broker;
+    split->names.directory = -1;
+    if (names_are_for(channel, slots_per_object))
+      status = names_make(broker, channel, generation, slots_per_object, &split->names);
   }
-  split->broker = broker;
-  *ret_split = split;
-  return SLC_OK;
+  if (status == SLC_OK) {
+    generation->split = split;
+  } else {
+    if (split != NULL) free(split->slots);
+    free(split);
+  }
+  return status;
 }
 
 /* What is not the library's own may need more than a closed descriptor to be freed. */
@@ -83,7 +99,8 @@ void split_free(struct channel *channel, struct generation *generation) {
   if (split == NULL) return;
   if (split->broker->options.free_helper != NULL) tell_helper(channel, split, generation);
   for (uint32_t i = 0; i < split->file_count; i++) slc__fd_close(&split->files[i].fd);
-  discharge(channel->account, LIMIT_descriptors, split->file_count);
+  discharge(channel->account, LIMIT_descriptors, split_descriptors(split));
+  names_remove(&split->names);
   free(split->files);
   free(split->slots);
   free(split);
@@ -95,7 +112,7 @@ bool split_is_complete(const struct channel *channel, const struct split *split)
 }
 
 uint32_t split_descriptors(const struct split *split) {
-  return split == NULL ? 0 : split->file_count;
+  return split == NULL ? 0 : split->file_count + (has_names(split) ? 1 : 0);
 }
 
 /* ---- telling ---- */
@@ -183,8 +200,17 @@ static int page_send(struct page *page, const struct user *user, const struct sp
   return status;
 }
 
+static int send_names(const struct user *user, uint64_t serial, const struct generation *generation) {
+  const struct split *split = generation->split;
+  struct page *page = page_begin(generation, serial);
+  page->body.slots_per_object = split->names.slots_per_object;
+  int status = outgoing_add(&page->outgoing, SLOTCAST__DESCRIPTOR_KIND__DIRECTORY, split->names.directory, 0, false);
+  return status == SLC_OK ? page_send(page, user, split) : status;
+}
+
 int send_payloads(struct user *user, uint64_t serial, const struct generation *generation, uint32_t first) {
   const struct split *split = generation->split;
+  if (has_names(split)) return send_names(user, serial, generation);
   struct page *page = page_begin(generation, serial);
   int status = SLC_OK;
   for (uint32_t slot = first; status == SLC_OK && slot < user->channel->geometry.slots; slot++) {
@@ -228,7 +254,7 @@ static int check_form(const struct registration *of) {
       return slc__fail(SLC_PROTOCOL, "it registered memory for slots out of order, or that are not there");
     after = entry->slot + 1;
   }
-  if (of->request->n_payloads == 0 || of->request->n_payloads > ENTRIES_MAX)
+  if (of->request->n_payloads > ENTRIES_MAX || (of->request->n_payloads == 0) != (of->message->n_descriptors == 0))
     return slc__fail(SLC_PROTOCOL, "it registered memory for %zu slots", of->request->n_payloads);
   return SLC_OK;
 }
@@ -346,7 +372,15 @@ static void apply(const struct registration *of) {
   }
 }
 
+static void settle_complete(const struct registration *of) {
+  struct channel *channel = of->user->channel;
+  const struct split *split = of->generation->split;
+  if (of->generation == &channel->pending && split_is_complete(channel, split))
+    generation_settle(split->broker, channel);
+}
+
 static int register_all(struct registration *of) {
+  const struct split *split = of->generation->split;
   int status = look_at_files(of);
   if (status == SLC_OK) status = check_entries(of);
   if (status != SLC_OK) return status;
@@ -359,10 +393,20 @@ static int register_all(struct registration *of) {
   }
   apply(of);
   page->body.handled = (uint32_t)of->handled;
-  const struct split *split = of->generation->split;
-  struct channel *channel = of->user->channel;
-  if (of->generation == &channel->pending && split_is_complete(channel, split))
-    generation_settle(split->broker, channel);
+  settle_complete(of);
+  status = page_send(page, of->user, split);
+  of->is_applied = true;
+  return status;
+}
+
+/* Publishers have made all of it, and say so. */
+static int complete_names(struct registration *of) {
+  struct split *split = of->generation->split;
+  int status = names_check(of->user->channel, of->generation, &split->names);
+  if (status != SLC_OK) return status;
+  split->registered = of->user->channel->geometry.slots;
+  struct page *page = page_begin(of->generation, of->message->serial);
+  settle_complete(of);
   status = page_send(page, of->user, split);
   of->is_applied = true;
   return status;
@@ -376,8 +420,10 @@ int split_register(struct user *user, const Slotcast__Message *message, struct s
   if (of.generation == NULL) {
     status =
         slc__fail(SLC_GONE, "generation %u of %s's payloads is not there", of.request->generation, user->channel->name);
+  } else if (has_names(of.generation->split) != (of.request->n_payloads == 0)) {
+    return slc__fail(SLC_PROTOCOL, "it registered memory in another way than the generation's");
   } else {
-    status = register_all(&of);
+    status = has_names(of.generation->split) ? complete_names(&of) : register_all(&of);
   }
   /* A registration that was made and can't be answered is no refusal: its memory is the channel's. */
   bool is_refused = status < 0 && !of.is_applied;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "raw.h"
@@ -72,9 +73,10 @@ static void attempt_send(struct raw *raw, const struct attempt *attempt) {
 }
 
 /* A publisher that has asked for the first generation, and has seen that it is empty. */
-static uint64_t join(struct raw *raw, const char *channel) {
+static uint64_t join_on(struct raw *raw, const char *channel, enum slc__backend backend) {
   struct raw_answer answer;
   Slotcast__OpenPublisher request = raw_publisher(channel);
+  request.backend = backend;
   request.split = true;
   request.slots = SLOTS;
   request.slot_size = SLOT_SIZE;
@@ -86,15 +88,24 @@ static uint64_t join(struct raw *raw, const char *channel) {
   return user;
 }
 
-static void ask(struct raw *raw, uint64_t user, struct raw_answer *ret_answer) {
+static uint64_t join(struct raw *raw, const char *channel) {
+  return join_on(raw, channel, SLC__BACKEND_MEMFD);
+}
+
+static void ask_for_objects(struct raw *raw, uint64_t user, uint32_t slots_per_object, struct raw_answer *ret_answer) {
   Slotcast__Grow body = SLOTCAST__GROW__INIT;
   Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
   body.user = user;
   body.wanted = body.slot_size = SLOT_SIZE;
+  body.slots_per_object = slots_per_object;
   message.body_case = SLOTCAST__MESSAGE__BODY_GROW;
   message.grow = &body;
   raw_send(raw, &message, -1);
   raw_await(raw, ret_answer);
+}
+
+static void ask(struct raw *raw, uint64_t user, struct raw_answer *ret_answer) {
+  ask_for_objects(raw, user, 0, ret_answer);
 }
 
 static void expect_page(struct raw_answer *answer, size_t entries, uint32_t registered, uint32_t handled) {
@@ -226,17 +237,17 @@ static void spoil_kind(struct attempt *attempt) {
 static void spoil_count(struct attempt *attempt) {
   attempt->count = 0;
 }
+static void spoil_way(struct attempt *attempt) {
+  attempt->count = attempt->fd_count = 0;
+}
 
 static void test_split_what_ends_the_connection(void **state) {
   (void)state;
   static const struct {
     spoil_fn spoil;
     const char *why;
-  } spoilt[] = {{spoil_order, "out of order"},
-                {spoil_slot, "not there"},
-                {spoil_index, "not there"},
-                {spoil_kind, "not memory"},
-                {spoil_count, "for 0 slots"}};
+  } spoilt[] = {{spoil_order, "out of order"}, {spoil_slot, "not there"},    {spoil_index, "not there"},
+                {spoil_kind, "not memory"},    {spoil_count, "for 0 slots"}, {spoil_way, "in another way"}};
   struct raw_broker broker;
   raw_broker_start(&broker, NULL);
   for (size_t i = 0; i < sizeof spoilt / sizeof spoilt[0]; i++) {
@@ -287,12 +298,70 @@ static void test_split_for_oneself_only(void **state) {
   raw_broker_stop(&broker);
 }
 
+/* ---- with names ---- */
+
+/* Channels of this broker that ask for it are in shm. */
+static void test_split_with_names(void **state) {
+  (void)state;
+  struct raw_broker broker;
+  struct raw first, second;
+  struct raw_answer answer;
+  struct limits limits;
+  limits_init(&limits);
+  limits.descriptors = 1; /* one is enough */
+  raw_broker_start(&broker, &limits);
+  raw_open(&first, &broker, 1);
+  raw_open(&second, &broker, 2);
+  uint64_t one = join_on(&first, CHANNEL, SLC__BACKEND_SHM), two = join_on(&second, CHANNEL, SLC__BACKEND_SHM);
+  ask_for_objects(&first, one, 5, &answer);
+  assert_int_equal(answer.fds.count, 1);
+  assert_int_equal(answer.message->descriptors[0]->kind, SLOTCAST__DESCRIPTOR_KIND__DIRECTORY);
+  assert_int_equal(answer.message->payloads->slots_per_object, 5);
+  int directory = slc__fds_take(&answer.fds, 0);
+  assert_int_equal(slc__object_directory_check(directory), 0);
+  expect_page(&answer, 0, 0, 0);
+  ask_for_objects(&second, two, 1, &answer); /* the first one has decided */
+  assert_int_equal(answer.message->payloads->slots_per_object, 5);
+  expect_page(&answer, 0, 0, 0);
+  struct attempt attempt = attempt_of(two);
+  attempt.count = attempt.fd_count = 0;
+  attempt_send(&second, &attempt);
+  expect_refusal(&second, SLC_INVALID);
+  for (uint32_t i = 0; i < 4; i++) {
+    int fd = -1;
+    uint32_t slots = i == 3 ? 1 : 5;
+    assert_int_equal(slc__payload_open_named(slc__memory_plain(SLC__BACKEND_SHM), (uint64_t)slots * SLOT_SIZE,
+                                             directory, i, SLC__READ_WRITE, true, &fd),
+                     0);
+    close(fd);
+    attempt_send(&second, &attempt);
+    if (i < 3) expect_refusal(&second, SLC_INVALID);
+  }
+  raw_await(&second, &answer);
+  assert_int_equal(answer.fds.count, 0);
+  expect_page(&answer, 0, SLOTS, 0);
+  attempt.user = one; /* says it once more */
+  attempt_send(&first, &attempt);
+  raw_await(&first, &answer);
+  expect_page(&answer, 0, SLOTS, 0);
+  attempt = attempt_of(one);
+  attempt_send(&first, &attempt);
+  expect_thrown_out(&broker, &first, "in another way");
+  raw_close(&second);
+  raw_broker_stop(&broker);
+  struct stat info;
+  assert_int_equal(fstat(directory, &info), 0);
+  assert_int_equal(info.st_nlink, 0); /* it has gone, with all that was in it */
+  close(directory);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_split_the_first_one_wins),
       cmocka_unit_test(test_split_refusals_leave_nothing),
       cmocka_unit_test(test_split_what_ends_the_connection),
       cmocka_unit_test(test_split_for_oneself_only),
+      cmocka_unit_test(test_split_with_names),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
