@@ -1,7 +1,7 @@
 /* One message after the other through a channel, for counting instructions: ci/instructions runs this under callgrind
- * and counts inside publish_one and take_one.  The argument says what the channel has: nothing (plain), metadata,
- * crc32c, a callback before sending, or a virtual channel, to which both belong.  Here nothing is measured and nothing
- * printed.
+ * and counts inside publish_one and take_one.  The argument says what the channel has: nothing (plain), payloads in
+ * memory of their own (split), metadata, crc32c, a callback before sending, or a virtual channel, to which both belong.
+ * Here nothing is measured and nothing printed.
  *
  * Needs a broker ($SLOTCAST_SOCKET).  One publisher, one subscriber, one thread; so the count is the same each time. */
 #include <stdint.h>
@@ -51,10 +51,12 @@ static void choose(const char *kind, slc_publisher_options *options, slc_subscri
     options->checksum = SLC_CHECKSUM_CRC32C;
   } else if (strcmp(kind, "callback") == 0) {
     options->before_send = leave_as_it_is;
+  } else if (strcmp(kind, "split") == 0) {
+    options->split = 1;
   } else if (strcmp(kind, "virtual") == 0) {
     options->multiplexer = wishes->multiplexer = "bench/multiplexer";
   } else if (strcmp(kind, "plain") != 0) {
-    fprintf(stderr, "%s: none of plain, metadata, crc32c, callback, virtual\n", kind);
+    fprintf(stderr, "%s: none of plain, split, metadata, crc32c, callback, virtual\n", kind);
     exit(2);
   }
 }
