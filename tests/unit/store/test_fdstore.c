@@ -136,6 +136,13 @@ struct outcome {
   int stored; /* what the manager has once it is settled */
 };
 
+static void stop(pid_t pid) {
+  int status;
+  assert_int_equal(kill(pid, SIGSTOP), 0);
+  assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+  assert_true(WIFSTOPPED(status));
+}
+
 /* The owner goes from nothing through two commits, and is killed when it has said `count` things.  What it found to be
  * kept is there, and whatever is there is a whole.  False: it was done before. */
 static bool kill_after(struct test_manager *manager, int count, bool is_rest_heard) {
@@ -149,7 +156,7 @@ static bool kill_after(struct test_manager *manager, int count, bool is_rest_hea
     kept += test_manager_heard(manager, "X_KEPT=1");
     is_done = test_manager_heard(manager, "X_DONE=1");
   }
-  kill(manager->pid, SIGSTOP);
+  stop(manager->pid); /* what it says after a word that is lost is not heard either */
   if (!is_rest_heard) test_manager_ignore(manager);
   test_manager_kill(manager);
   start(manager, OWNER("commit", "wait"));
