@@ -102,12 +102,13 @@ int store_world_setup(void **state) {
   *state = world;
   test_watchdog(100);
   open_loop(world);
-  strcpy(world->directory, "/tmp/slotcast-store-XXXXXX");
-  assert_non_null(mkdtemp(world->directory));
-  snprintf(world->generation_path, sizeof world->generation_path, "%s/generation", world->directory);
+  char directory[] = "/tmp/slotcast-store-XXXXXX";
+  assert_non_null(mkdtemp(directory));
+  strcpy(world->directory, directory);
+  snprintf(world->generation_path, sizeof world->generation_path, "%s/generation", directory);
   for (int i = 0; i < FAKES; i++) {
     struct fake *fake = &world->fakes[i];
-    snprintf(fake->path, sizeof fake->path, "%s/shadow%d", world->directory, i);
+    snprintf(fake->path, sizeof fake->path, "%s/shadow%d", directory, i);
     fake->fd = fake->listen_fd = fake->lock_fd = -1;
     slc__fds_init(&fake->fds);
   }
