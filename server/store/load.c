@@ -56,11 +56,21 @@ static struct slc__keeper *take_newest(const struct slc__store *store, struct sl
   return store->keepers[newest];
 }
 
+static int load_from(struct slc__keeper *keeper, struct slc__loaded *loaded) {
+  int status = keeper->class->load(keeper, slc__deadline_after(LOAD_NS), loaded);
+  if (status != SLC_OK) return status;
+  if (!slc__loaded_sort(loaded)) {
+    slc__log(SLC__LOG_WARNING, "%s: its records are not taken: two have the same key", keeper->name);
+    return SLC__KEEPER_AWAY;
+  }
+  slc__log(SLC__LOG_NOTICE, "%s had %zu records", keeper->name, loaded->count);
+  return SLC_OK;
+}
+
 static int load_newest(struct slc__store *store, struct slc__keeper_set *sets, struct slc__loaded *loaded) {
   struct slc__keeper *keeper;
   while ((keeper = take_newest(store, sets)) != NULL) {
-    int status = keeper->class->load(keeper, slc__deadline_after(LOAD_NS), loaded);
-    if (status == SLC_OK) slc__log(SLC__LOG_NOTICE, "%s had %zu records", keeper->name, loaded->count);
+    int status = load_from(keeper, loaded);
     if (status != SLC__KEEPER_AWAY) return status;
     slc__loaded_deinit(loaded);
   }
@@ -77,7 +87,7 @@ int slc__store_load(struct slc__store *store, void (*visit)(void *ctx, struct sl
   if (status == SLC_OK) status = load_newest(store, sets, &loaded);
   if (status == SLC_OK) {
     *ret_count = loaded.count;
-    slc__loaded_visit(&loaded, visit, ctx);
+    for (size_t i = 0; i < loaded.count; i++) visit(ctx, loaded.records[i]);
     for (size_t i = 0; i < store->keeper_count; i++) store->keepers[i]->class->start(store->keepers[i]);
   }
   slc__loaded_deinit(&loaded);

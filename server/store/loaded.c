@@ -54,11 +54,13 @@ static int compare(const void *left, const void *right) {
   return (a->key_size > b->key_size) - (a->key_size < b->key_size);
 }
 
-void slc__loaded_visit(struct slc__loaded *loaded, void (*visit)(void *ctx, struct slc__store_record *record),
-                       void *ctx) {
-  if (loaded->count == 0) return;
+bool slc__loaded_sort(struct slc__loaded *loaded) {
+  if (loaded->count == 0) return true;
   qsort(loaded->records, loaded->count, sizeof(struct slc__store_record *), compare);
-  for (size_t i = 0; i < loaded->count; i++) visit(ctx, loaded->records[i]);
+  for (size_t i = 1; i < loaded->count; i++) {
+    if (compare(&loaded->records[i - 1], &loaded->records[i]) == 0) return false;
+  }
+  return true;
 }
 
 void slc__loaded_init(struct slc__loaded *loaded) {

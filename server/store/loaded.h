@@ -1,8 +1,9 @@
-/* The records of a set that is being loaded: collected whole, since half a set is none, then visited in the order of
- * their keys.  Thread: the loop's. */
+/* The records of a set that is being loaded: collected whole, since half a set is none, then brought into the
+ * order of their keys.  Thread: the loop's. */
 #ifndef SLC__STORE_LOADED_H
 #define SLC__STORE_LOADED_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "store/store.h"
@@ -20,8 +21,8 @@ void slc__loaded_deinit(struct slc__loaded *loaded);
 /* Copies key and value, and takes the descriptors over: they are -1 afterwards.  SLC_NO_MEMORY: they stay the
  * caller's. */
 int slc__loaded_add(struct slc__loaded *loaded, const struct slc__store_record *record);
-/* In the byte order of the keys; a key that is the beginning of another comes first. */
-void slc__loaded_visit(struct slc__loaded *loaded, void (*visit)(void *ctx, struct slc__store_record *record),
-                       void *ctx);
+/* Into the byte order of the keys; a key that is the beginning of another comes first.  False: two have the same key,
+ * which no set has. */
+bool slc__loaded_sort(struct slc__loaded *loaded);
 
 #endif

@@ -19,7 +19,6 @@ enum {
   RETRY_MAX_MS = 1000,
   RETRY_REFUSED_MS = 10 * 1000, /* until somebody has changed something about it */
   PATIENCE_MS = 10 * 1000,
-  ROOM_MS = 5,
 };
 
 static void on_retry(uv_timer_t *timer);
@@ -53,7 +52,6 @@ static void disconnect(struct slc__shadow *shadow) {
   slc__connection_close(shadow->connection);
   shadow->connection = NULL;
   uv_timer_stop(&shadow->timer);
-  uv_timer_stop(&shadow->room);
 }
 
 /* `status` with slc__fail's sentence.  The store hears of it last, because its owner may close everything in answer. */
@@ -92,22 +90,14 @@ static void on_patience_over(uv_timer_t *timer) {
 
 /* ---- out ---- */
 
-static void on_room(uv_timer_t *timer) {
-  struct slc__shadow *shadow = timer->data;
-  slc__keeper_writable(&shadow->keeper);
-}
-
-/* The kernel says AGAIN also when too many descriptors are on their way, and calls the socket writable all the same:
- * it is not asked again at once then. */
 static void note_blocked(struct slc__shadow *shadow) {
-  if (shadow->is_woken) uv_timer_start(&shadow->room, on_room, ROOM_MS, 0);
   if (!owes_something(shadow)) uv_timer_start(&shadow->timer, on_patience_over, PATIENCE_MS, 0);
   shadow->is_blocked = true;
 }
 
 static void note_sent(struct slc__shadow *shadow) {
   bool was_blocked = shadow->is_blocked;
-  shadow->is_woken = shadow->is_blocked = false;
+  shadow->is_blocked = false;
   if (was_blocked) be_patient(shadow);
 }
 
@@ -211,8 +201,6 @@ static void on_received(void *owner, const void *data, size_t size, struct slc__
 
 static void on_writable(void *owner) {
   struct slc__shadow *shadow = owner;
-  if (uv_is_active((uv_handle_t *)&shadow->room)) return;
-  shadow->is_woken = true;
   slc__keeper_writable(&shadow->keeper);
 }
 
@@ -224,7 +212,7 @@ static void on_ended(void *owner, int status) {
 
 static int connect_fd(struct slc__shadow *shadow, int fd) {
   static const struct slc__connection_events events = {on_received, on_writable, on_ended};
-  shadow->is_blocked = shadow->is_woken = false;
+  shadow->is_blocked = false;
   return slc__connection_open(shadow->loop, fd, &events, shadow, &shadow->connection);
 }
 
@@ -274,16 +262,14 @@ static void shadow_free(struct slc__shadow *shadow) {
   free(shadow);
 }
 
-static void on_handle_closed(uv_handle_t *handle) {
-  struct slc__shadow *shadow = handle->data;
-  if (--shadow->handles == 0) shadow_free(shadow);
+static void on_timer_closed(uv_handle_t *handle) {
+  shadow_free(handle->data);
 }
 
 static void close_keeper(struct slc__keeper *keeper) {
   struct slc__shadow *shadow = shadow_of(keeper);
   disconnect(shadow);
-  uv_close((uv_handle_t *)&shadow->timer, on_handle_closed);
-  uv_close((uv_handle_t *)&shadow->room, on_handle_closed);
+  uv_close((uv_handle_t *)&shadow->timer, on_timer_closed);
 }
 
 static const struct slc__keeper_class shadow_class = {
@@ -312,9 +298,7 @@ int slc__shadow_open(uv_loop_t *loop, const char *path, struct slc__keeper **ret
   shadow->loop = loop;
   shadow->retry_ms = RETRY_FIRST_MS;
   uv_timer_init(loop, &shadow->timer);
-  uv_timer_init(loop, &shadow->room);
-  shadow->timer.data = shadow->room.data = shadow;
-  shadow->handles = 2;
+  shadow->timer.data = shadow;
   *ret_keeper = &shadow->keeper;
   return SLC_OK;
 }

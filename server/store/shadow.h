@@ -29,12 +29,9 @@ struct slc__shadow {
 
   struct slc__connection *connection; /* NULL: away */
   uv_timer_t timer;                   /* away: the next attempt.  Connected: how long it may still owe us something */
-  uv_timer_t room;                    /* there was none though the socket is writable: when to look again */
-  int handles;                        /* of libuv, not yet closed */
   uint64_t retry_ms;
   bool has_come;   /* it has said what it has */
   bool is_blocked; /* the last thing sent was not taken */
-  bool is_woken;   /* it has become writable, and nothing has been sent since */
   uint64_t told;   /* which statuses have been logged as its failures since it was well: bits */
 };
 

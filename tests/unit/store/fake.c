@@ -40,8 +40,10 @@ static void on_log(void *ctx, enum slc__log_level level, const char *text) {
 }
 
 static void on_record(void *ctx, struct slc__store_record *record) {
-  (void)record;
-  ((struct store_world *)ctx)->loaded++;
+  struct store_world *world = ctx;
+  size_t length = strlen(world->loaded_keys);
+  snprintf(world->loaded_keys + length, sizeof world->loaded_keys - length, "%.*s ", (int)record->key_size,
+           (const char *)record->key);
 }
 
 int store_world_try_open(struct store_world *world, int shadows) {
@@ -50,6 +52,7 @@ int store_world_try_open(struct store_world *world, int shadows) {
   size_t count;
   for (int i = 0; i < shadows; i++) options.shadows[i] = world->fakes[i].path;
   world->kept = 0;
+  world->loaded_keys[0] = '\0';
   assert_int_equal(slc__store_open(&world->loop, &options, &events, world, &world->store), 0);
   return slc__store_load(world->store, on_record, world, &count);
 }

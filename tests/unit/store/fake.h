@@ -33,8 +33,8 @@ struct store_world {
   uint64_t kept; /* of the last event */
   int events;    /* how many of those there were */
   int fenced;
-  char log[64 * 1024]; /* what has been logged, a line each */
-  size_t loaded;
+  char log[64 * 1024];    /* what has been logged, a line each */
+  char loaded_keys[1024]; /* of the last load, each with a space behind it */
   struct test_leaks leaks;
 };
 

@@ -254,6 +254,91 @@ static void test_store_refused_is_told_once_and_serves_on(void **state) {
   assert_int_equal(store_world_said(world, "it refuses: more than 1 record"), 1);
 }
 
+/* ---- what a shadow may do to the broker ---- */
+
+static void say_garbage(struct fake *fake) {
+  static const char garbage[] = "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff";
+  assert_int_equal(slc__net_send(fake->fd, garbage, sizeof garbage, NULL, 0, 0), 0);
+}
+
+static void say_too_much(struct fake *fake) {
+  static const char long_one[SLC__NET_DATAGRAM_MAX + 1];
+  assert_int_equal(slc__net_send(fake->fd, long_one, sizeof long_one, NULL, 0, 0), 0);
+}
+
+static void say_descriptors(struct fake *fake) {
+  static const uint8_t committed[] = {0x92, 0x01, 0x02, 0x08, 0x01};
+  int fds[] = {fake->fd, fake->fd};
+  assert_int_equal(slc__net_send(fake->fd, committed, sizeof committed, fds, 2, 0), 0);
+}
+
+static void say_future(struct fake *fake) {
+  fake_say_committed(fake, 1000);
+}
+
+static void say_past(struct fake *fake) {
+  fake_say_committed(fake, 1);
+}
+
+static void say_state_again(struct fake *fake) {
+  fake_say_state(fake, true, 7);
+}
+
+static void say_refusal_of_no_kind(struct fake *fake) {
+  fake_say_refusal(fake, 1, "?");
+}
+
+static void say_refusal_of_unknown_kind(struct fake *fake) {
+  fake_say_refusal(fake, INT32_MIN, "?");
+}
+
+static void say_record(struct fake *fake) {
+  Slotcast__ShadowMessage message = SLOTCAST__SHADOW_MESSAGE__INIT;
+  Slotcast__ShadowRecord record = SLOTCAST__SHADOW_RECORD__INIT;
+  record.key = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t) "a", .len = 1};
+  message.body_case = RECORD;
+  message.record = &record;
+  fake_say(fake, &message);
+}
+
+/* Each closes this connection and nothing else; the shadow that behaves is taken back. */
+static void test_store_nonsense_costs_the_link_only(void **state) {
+  static void (*const nonsense[])(struct fake * fake) = {
+      say_garbage, say_too_much,    say_descriptors,        say_future,
+      say_past,    say_state_again, say_refusal_of_no_kind, say_refusal_of_unknown_kind,
+      say_record};
+  struct store_world *world = *state;
+  struct fake *fake = &world->fakes[0];
+  uint64_t generation;
+  start_one(world);
+  for (size_t i = 0; i < sizeof nonsense / sizeof nonsense[0]; i++) {
+    nonsense[i](fake);
+    fake_see_end(world, fake);
+    assert_int_equal(store_world_said(world, "shadow0: "), 2 + (int)i); /* nobody listened there in the beginning */
+    fake_greet(world, fake);
+    uint64_t commit = fake_catch_up(world, fake, 1, &generation);
+    fake_say_committed(fake, commit);
+    wait_until_kept(world, commit);
+  }
+  assert_int_equal(world->fenced, 0);
+}
+
+static void test_store_nonsense_as_the_first_answer_costs_the_link_only(void **state) {
+  struct store_world *world = *state;
+  struct fake *fake = &world->fakes[0];
+  store_world_open(world, 1);
+  uint64_t commit = slc__store_commit(world->store);
+  fake_listen(fake);
+  fake_accept(world, fake);
+  say_past(fake);
+  fake_see_end(world, fake);
+  fake_accept(world, fake);
+  say_garbage(fake);
+  fake_see_end(world, fake);
+  assert_true(slc__store_kept(world->store) >= commit);
+  fake_greet(world, fake);
+}
+
 int main(void) {
 #define WORLD_TEST(name) cmocka_unit_test_setup_teardown(name, store_world_setup, store_world_teardown)
   const struct CMUnitTest tests[] = {
@@ -269,6 +354,8 @@ int main(void) {
       WORLD_TEST(test_store_generation_is_higher_than_any_keeper_had),
       WORLD_TEST(test_store_fenced_keeps_nothing_more),
       WORLD_TEST(test_store_refused_is_told_once_and_serves_on),
+      WORLD_TEST(test_store_nonsense_costs_the_link_only),
+      WORLD_TEST(test_store_nonsense_as_the_first_answer_costs_the_link_only),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
