@@ -44,6 +44,9 @@ int store_world_teardown(void **state);
 /* A store with so many shadows, loaded from nobody: call it while none of them listens, or while a child serves. */
 void store_world_open(struct store_world *world, int shadows);
 int store_world_try_open(struct store_world *world, int shadows);
+/* struct slc__store_events, for a store that the test opens itself. */
+void store_world_on_kept(void *owner, uint64_t commit);
+void store_world_on_fenced(void *owner);
 void store_world_close(struct store_world *world);
 /* One turn of the loop, waiting a moment at most. */
 void store_world_turn(struct store_world *world);
@@ -66,6 +69,8 @@ void fake_see_end(struct store_world *world, struct fake *fake);
 /* Nothing waits to be read. */
 bool fake_is_quiet(struct store_world *world, struct fake *fake);
 
+/* Bytes as they are. */
+void fake_send(struct fake *fake, const void *data, size_t size, const int *fds, size_t fd_count);
 void fake_say(struct fake *fake, const Slotcast__ShadowMessage *message);
 void fake_say_state(struct fake *fake, bool complete, uint64_t generation);
 void fake_say_committed(struct fake *fake, uint64_t number);

@@ -50,7 +50,7 @@ static void say_record(struct fake *fake, const char *key) {
   message.body_case = SLOTCAST__SHADOW_MESSAGE__BODY_RECORD;
   message.record = &record;
   assert_int_equal(slc__shadow_encode(&message, buffer, sizeof buffer, &size), 0);
-  assert_int_equal(slc__net_send(fake->fd, buffer, size, &fake->fd, 1, 0), 0);
+  fake_send(fake, buffer, size, &fake->lock_fd, 1);
 }
 
 static void say_loaded(struct fake *fake, uint64_t generation, uint64_t records) {
@@ -74,12 +74,13 @@ static void say_state(struct fake *fake, uint64_t generation, unsigned major) {
   fake_say(fake, &message);
 }
 
-/* Before its first line comes the hello, before a record or the end of them the load: a broker that is not there any
- * more is none to talk to. */
+/* A broker that has gone is none to talk to. */
 static void hear(struct fake *fake) {
   uint8_t buffer[1024];
   size_t size;
   struct slc__fds fds;
+  struct pollfd poll_fd = {.fd = fake->fd, .events = POLLIN};
+  poll(&poll_fd, 1, -1);
   if (slc__net_receive(fake->fd, buffer, sizeof buffer, &size, &fds, 0) != 0) _exit(0);
 }
 
@@ -92,7 +93,7 @@ static void say(struct fake *fake, const struct line *line) {
     fake_say_refusal(fake, line->status, "so it is");
     break;
   case NONSENSE:
-    assert_int_equal(slc__net_send(fake->fd, "\xff\xff", 2, NULL, 0, 0), 0);
+    fake_send(fake, "\xff\xff", 2, NULL, 0);
     break;
   case RECORD:
     say_record(fake, line->key);
@@ -105,21 +106,19 @@ static void say(struct fake *fake, const struct line *line) {
   }
 }
 
+/* What a shadow says after its state, it says because it was asked to. */
+static bool is_answer_to_load(const struct line *lines, int which) {
+  return which > 0 && lines[which - 1].what == STATE && (lines[which].what == RECORD || lines[which].what == LOADED);
+}
+
 static _Noreturn void serve(struct fake *fake, const struct line *lines) {
   struct pollfd listener = {.fd = fake->listen_fd, .events = POLLIN};
-  bool has_heard_load = false;
   poll(&listener, 1, -1);
   if (slc__net_accept(fake->listen_fd, &fake->fd) != 0) _exit(1);
-  for (struct pollfd poll_fd = {.fd = fake->fd, .events = POLLIN}; poll(&poll_fd, 1, -1) < 0;) {
-  }
   hear(fake);
-  for (; lines->what != END; lines++) {
-    if (lines->what == RECORD || lines->what == LOADED) {
-      struct pollfd poll_fd = {.fd = fake->fd, .events = POLLIN};
-      if (!has_heard_load && poll(&poll_fd, 1, -1) == 1) hear(fake);
-      has_heard_load = true;
-    }
-    say(fake, lines);
+  for (int i = 0; lines[i].what != END; i++) {
+    if (is_answer_to_load(lines, i)) hear(fake);
+    say(fake, &lines[i]);
   }
   _exit(0);
 }
