@@ -13,9 +13,18 @@
 
 #define CHANNEL "fault/channel"
 #define SPLIT_CHANNEL "fault/split"
+#define LOAN_NS INT64_C(1000000)
 #define FAR_NS (20 * INT64_C(1000000000)) /* what is due comes at once; a lost wake-up would take this long */
 
-enum { MESSAGES = 40, SLOTS = 16, SMALL = 24, LARGE = 200, GROWN = 5000, GROW_EVERY = 7, LOAN_TRIES = 200 };
+enum {
+  MESSAGES = 40,
+  SLOTS = 16,
+  SMALL = 24,
+  LARGE = 200,
+  GROWN = 5000,
+  GROW_EVERY = 7,
+  LOAN_TRIES = (int)(FAR_NS / LOAN_NS)
+};
 
 struct scenario {
   slc_client *client;
@@ -41,29 +50,32 @@ static size_t size_of(uint64_t ordinal) {
   return ordinal > MESSAGES && ordinal % GROW_EVERY == 0 ? GROWN : ordinal % 2 == 0 ? SMALL : LARGE;
 }
 
-static int send_one(struct scenario *s) {
-  uint8_t bytes[GROWN];
-  uint64_t ordinal = s->sent + 1, published = 0;
-  memset(bytes, (int)ordinal, sizeof bytes);
-  int status = slc_publisher_send(s->publisher, bytes, size_of(ordinal), &published);
-  if (status != 0) return status;
-  expect(published == ordinal, "a message has the wrong ordinal");
-  s->sent = ordinal;
-  return 0;
-}
-
 /* Refused while a membership is on its way; a request fetches that, or says why none comes. */
-static int send_next(struct scenario *s) {
+static int send_bytes(struct scenario *s, slc_publisher *publisher, const void *bytes, size_t size,
+                      uint64_t *ret_ordinal) {
   for (int i = 0; i < LOAN_TRIES; i++) {
-    int status = send_one(s);
+    int status = slc_publisher_send(publisher, bytes, size, ret_ordinal);
     if (status != SLC_WOULD_BLOCK) return status;
     slc_channel_info *channels = NULL;
     size_t count = 0;
     status = slc_channel_list(s->client, &channels, &count);
     if (status != 0) return status;
     slc_channel_list_free(channels, count);
+    status = slc_publisher_wait(publisher, LOAN_NS);
+    if (status != 0 && status != SLC_TIMED_OUT) return status;
   }
   wrong("a publisher is refused slots for ever");
+}
+
+static int send_next(struct scenario *s) {
+  uint8_t bytes[GROWN];
+  uint64_t ordinal = s->sent + 1, published = 0;
+  memset(bytes, (int)ordinal, sizeof bytes);
+  int status = send_bytes(s, s->publisher, bytes, size_of(ordinal), &published);
+  if (status != 0) return status;
+  expect(published == ordinal, "a message has the wrong ordinal");
+  s->sent = ordinal;
+  return 0;
 }
 
 /* Takes one; it is the one due. */
@@ -205,7 +217,7 @@ static int split(struct scenario *s) {
   for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
     slc_message message;
     memset(bytes, (int)i + 1, sizeof bytes);
-    int status = slc_publisher_send(s->split_publisher, bytes, sizes[i], NULL);
+    int status = send_bytes(s, s->split_publisher, bytes, sizes[i], NULL);
     if (status != 0) return status;
     status = slc_subscriber_take(s->split_subscriber, &message);
     if (status != 0) return status;
