@@ -6,7 +6,8 @@
  *   - An answer is consumed where it is read, before the next datagram is: what the broker pushes to a new user right
  *     after its answer is never met by a handle that does not exist yet.
  *   - A user that the broker opened for us and that we can't use is given back at once.
- *   - After a protocol error nothing is read any more; the data path goes on.
+ *   - After a protocol error nothing more is read on that connection; the data path goes on, and another one is made.
+ *   - A request is sent, and its answer awaited, on one connection: `losses` tells whether it is still that one.
  *
  * Another thread may read the very answer that a poll waits for; then poll may go to sleep again with nothing left to
  * read.  So polls go in slices.
@@ -28,11 +29,15 @@
 #include "watchers.h"
 
 #define ANSWER_SLICE_NS (10 * INT64_C(1000000))
-#define IN_FLIGHT_TRIES 100      /* sends refused for descriptors in flight, a millisecond apart */
-#define SERIAL_NOBODY UINT64_MAX /* of requests whose answer nobody wants */
+#define SETTLE_NS (50 * INT64_C(1000000)) /* that a wait spends at most with having its places back */
+#define IN_FLIGHT_TRIES 100               /* sends refused for descriptors in flight, a millisecond apart */
+#define REPETITIONS 16                    /* of a request whose connection ended each time */
+#define SERIAL_NOBODY UINT64_MAX          /* of requests whose answer nobody wants */
 
 struct slc__request {
   uint64_t serial;
+  uint64_t losses; /* of the client when it was sent */
+  bool is_lost;    /* its connection has ended */
   slc__answer_fn answer;
   void *ctx;
   bool answered;
@@ -42,20 +47,41 @@ struct slc__request {
 
 /* ---- the end of a connection ------------------------------------------------------------------------------------ */
 
-/* Nothing more comes from the broker; `why` (may be NULL) is for those who ask for something. */
-static void lose(slc_client *client, const char *why) {
-  if (atomic_load(&client->gone)) return;
+void slc__connection_lose(slc_client *client, const char *why) {
+  if (client->back.link == SLC__LINK_DOWN) return;
+  free(client->why_gone);
   client->why_gone = why != NULL ? strdup(why) : NULL;
-  shutdown(client->fd, SHUT_RDWR);
+  shutdown(client->fd, SHUT_RDWR); /* a forked child may have it, too */
   atomic_store(&client->gone, true);
+  atomic_store(&client->is_late, false);
+  client->losses++;
+  slc__reconnect_lost(client);
+}
+
+void slc__connection_found(slc_client *client) {
+  atomic_store(&client->gone, false);
 }
 
 static int gone_locked(const slc_client *client) {
   if (client->why_gone != NULL)
     return slc__fail(SLC_BROKER_GONE, "the connection to the broker at %s has ended: %s", client->socket_path,
                      client->why_gone);
-  return slc__fail(SLC_BROKER_GONE, "the broker at %s has gone: what is open goes on, nothing new can be opened",
+  return slc__fail(SLC_BROKER_GONE,
+                   "the broker at %s has gone: what is open goes on, nothing new can be opened before it is back",
                    client->socket_path);
+}
+
+static bool is_awaited_locked(const slc_client *client) {
+  const struct slc__reconnect *back = &client->back;
+  if (!back->comes_back) return false;
+  return back->timeout_ns < 0 || slc__clock_ns() - back->lost_at < back->timeout_ns;
+}
+
+bool slc__connection_is_awaited(slc_client *client) {
+  pthread_mutex_lock(&client->lock);
+  bool is_awaited = is_awaited_locked(client);
+  pthread_mutex_unlock(&client->lock);
+  return is_awaited;
 }
 
 int slc__connection_gone(slc_client *client) {
@@ -67,13 +93,14 @@ int slc__connection_gone(slc_client *client) {
 
 /* ---- receiving -------------------------------------------------------------------------------------------------- */
 
-/* The user that an answer opened; 0: none. */
-static uint64_t user_opened(const Slotcast__Message *message) {
+uint64_t slc__user_opened(const Slotcast__Message *message) {
   switch (message->body_case) {
   case SLOTCAST__MESSAGE__BODY_PUBLISHER_OPENED:
     return message->publisher_opened->user;
   case SLOTCAST__MESSAGE__BODY_SUBSCRIBER_OPENED:
     return message->subscriber_opened->user;
+  case SLOTCAST__MESSAGE__BODY_RECLAIMED:
+    return message->reclaimed->user;
   default:
     return 0;
   }
@@ -81,9 +108,9 @@ static uint64_t user_opened(const Slotcast__Message *message) {
 
 /* Without waiting for the answer: this runs where nothing may wait.  Where the broker's queue is full the user stays
  * until this client goes. */
-static void give_back(slc_client *client, uint64_t user) {
+void slc__connection_give_back(slc_client *client, uint64_t wire_user) {
   Slotcast__CloseUser body = SLOTCAST__CLOSE_USER__INIT;
-  body.user = user;
+  body.user = wire_user;
   Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
   message.serial = SERIAL_NOBODY;
   message.body_case = SLOTCAST__MESSAGE__BODY_CLOSE_USER;
@@ -94,7 +121,7 @@ static void give_back(slc_client *client, uint64_t user) {
     slc__net_send(client->fd, bytes, size, NULL, 0, MSG_DONTWAIT);
 }
 
-static int refusal_status(const Slotcast__Refusal *refusal) {
+int slc__refusal_status(const Slotcast__Refusal *refusal) {
   if (refusal->status >= 0) return slc__fail(SLC_PROTOCOL, "the broker refused with status %d", refusal->status);
   if (refusal->text == NULL || refusal->text[0] == '\0')
     return slc__fail(refusal->status, "%s", slc__status_text(refusal->status));
@@ -103,23 +130,25 @@ static int refusal_status(const Slotcast__Refusal *refusal) {
 
 static int answer_consume(const struct slc__request *request, struct slc__received *received) {
   if (received->message->body_case == SLOTCAST__MESSAGE__BODY_REFUSAL)
-    return refusal_status(received->message->refusal);
+    return slc__refusal_status(received->message->refusal);
   int status = request->answer(request->ctx, received);
   return status != 0 ? status : slc__received_finish(received);
 }
 
-static void answer_dispatch(slc_client *client, struct slc__received *received) {
+static int answer_dispatch(slc_client *client, struct slc__received *received) {
+  if (slc__reconnect_is_asked(client, received->message->serial)) return slc__reconnect_answered(client, received);
   struct slc__request *request = client->waiting;
-  uint64_t user = user_opened(received->message);
+  uint64_t user = slc__user_opened(received->message);
   if (request == NULL || request->answered || request->serial != received->message->serial) {
-    if (user != 0) give_back(client, user); /* whoever asked has given up */
-    return;
+    if (user != 0) slc__connection_give_back(client, user); /* whoever asked has given up */
+    return 0;
   }
   request->answered = true;
   request->status = answer_consume(request, received);
-  if (request->status == 0) return;
+  if (request->status == 0) return 0;
   request->detail = strdup(slc__error_detail());
-  if (user != 0) give_back(client, user);
+  if (user != 0) slc__connection_give_back(client, user);
+  return 0;
 }
 
 /* For a publisher or a subscriber; ids are of both.  A page for one that has just been closed is ignored. */
@@ -142,7 +171,7 @@ static int push_dispatch(slc_client *client, struct slc__received *received) {
   case SLOTCAST__MESSAGE__BODY_WATCHERS:
     return watchers_dispatch(client, received);
   case SLOTCAST__MESSAGE__BODY_REFUSAL:
-    return refusal_status(received->message->refusal);
+    return slc__refusal_status(received->message->refusal);
   default:
     return slc__fail(SLC_PROTOCOL, "the broker pushed a message of kind %d", (int)received->message->body_case);
   }
@@ -154,7 +183,7 @@ static int datagram_dispatch(slc_client *client, size_t size, struct slc__fds *f
   if (status != 0) return status;
   struct slc__received received = {.message = message, .fds = fds, .origin = &client->origin};
   if (message->serial != 0)
-    answer_dispatch(client, &received);
+    status = answer_dispatch(client, &received);
   else
     status = push_dispatch(client, &received);
   slc__codec_free(message);
@@ -169,16 +198,17 @@ static int datagram_next(slc_client *client) {
   int status = slc__net_receive(client->fd, client->receive_buffer, SLC__NET_DATAGRAM_MAX, &size, &fds, MSG_DONTWAIT);
   if (status == SLC__NET_AGAIN || status == SLC_NO_DESCRIPTORS) return status; /* nothing was consumed */
   if (status == SLC__NET_CLOSED) {
-    lose(client, NULL);
+    slc__connection_lose(client, NULL);
     return status;
   }
   if (status == 0) status = datagram_dispatch(client, size, &fds);
-  if (status != 0) lose(client, slc__error_detail());
+  if (status != 0) slc__connection_lose(client, slc__error_detail());
   return status;
 }
 
 void slc__connection_drain(slc_client *client) {
-  while (!atomic_load(&client->gone) && datagram_next(client) == 0) {
+  if (atomic_load_explicit(&client->gone, memory_order_relaxed)) slc__reconnect_advance(client);
+  while (client->back.link != SLC__LINK_DOWN && datagram_next(client) == 0) {
   }
 }
 
@@ -186,6 +216,24 @@ void slc__connection_visit(slc_client *client) {
   pthread_mutex_lock(&client->lock);
   slc__connection_drain(client);
   pthread_mutex_unlock(&client->lock);
+  slc__reconnect_tell(client);
+}
+
+static bool is_under_way(slc_client *client) {
+  pthread_mutex_lock(&client->lock);
+  bool is_under_way = client->back.link == SLC__LINK_HELLO || client->back.link == SLC__LINK_BACK;
+  pthread_mutex_unlock(&client->lock);
+  return is_under_way;
+}
+
+void slc__connection_visit_long(slc_client *client, int64_t deadline) {
+  int64_t until = slc__deadline_after(SETTLE_NS);
+  if (deadline < until) until = deadline;
+  slc__connection_visit(client);
+  while (atomic_load(&client->gone) && slc__clock_ns() < until && is_under_way(client)) {
+    slc__connection_wait(client, until, ANSWER_SLICE_NS);
+    slc__connection_visit(client);
+  }
 }
 
 void slc__connection_wait(slc_client *client, int64_t deadline, int64_t slice_ns) {
@@ -195,6 +243,8 @@ void slc__connection_wait(slc_client *client, int64_t deadline, int64_t slice_ns
   struct pollfd poll_socket = {.fd = client->fd, .events = POLLIN};
   struct timespec timeout = slc__clock_timespec(until - now);
   ppoll(&poll_socket, 1, &timeout, NULL);
+  /* The end of a connection that could not be replaced by a timer is always there to be read. */
+  if ((poll_socket.revents & POLLHUP) != 0 && atomic_load(&client->gone)) poll(NULL, 0, 1);
 }
 
 /* ---- requests --------------------------------------------------------------------------------------------------- */
@@ -228,13 +278,25 @@ static int poll_timeout(int64_t deadline) {
   return left > INT_MAX * INT64_C(1000000) ? INT_MAX : (int)((left + 999999) / 1000000);
 }
 
+/* On the connection that the request was encoded for, or not at all. */
+static int send_once(slc_client *client, struct slc__request *request, size_t size, const int *fds, size_t fd_count) {
+  pthread_mutex_lock(&client->lock);
+  request->is_lost = client->losses != request->losses;
+  int status = request->is_lost ? gone_locked(client)
+                                : slc__net_send(client->fd, client->send_buffer, size, fds, fd_count, MSG_DONTWAIT);
+  pthread_mutex_unlock(&client->lock);
+  return status;
+}
+
 /* Waits while the broker's queue is full; a limit on descriptors in flight may be another process's doing, so that is
  * tried for a while only. */
-static int request_send(slc_client *client, size_t size, const int *fds, size_t fd_count, int64_t deadline) {
+static int request_send(slc_client *client, struct slc__request *request, size_t size, const int *fds, size_t fd_count,
+                        int64_t deadline) {
   for (int refused = 0; refused < IN_FLIGHT_TRIES;) {
-    int status = slc__net_send(client->fd, client->send_buffer, size, fds, fd_count, MSG_DONTWAIT);
+    int status = send_once(client, request, size, fds, fd_count);
     if (status == SLC__NET_CLOSED) {
       slc__connection_visit(client); /* the broker may have said why */
+      request->is_lost = true;
       return slc__connection_gone(client);
     }
     if (status != SLC__NET_AGAIN) return status;
@@ -255,7 +317,8 @@ static int request_await(slc_client *client, struct slc__request *request, int64
     pthread_mutex_lock(&client->lock);
     slc__connection_drain(client);
     bool answered = request->answered;
-    int status = !answered && atomic_load(&client->gone) ? gone_locked(client) : 0;
+    request->is_lost = !answered && client->losses != request->losses;
+    int status = request->is_lost ? gone_locked(client) : 0;
     pthread_mutex_unlock(&client->lock);
     if (answered || status != 0) return status;
     if (!slc__net_descriptors_free(SLC__NET_DESCRIPTORS_MAX + 1))
@@ -272,10 +335,44 @@ static void request_set(slc_client *client, struct slc__request *request) {
   pthread_mutex_unlock(&client->lock);
 }
 
-/* Entered with request_lock held. */
+/* Where a request names one of our users; NULL: nowhere. */
+static uint64_t *user_named(const Slotcast__Message *message) {
+  switch (message->body_case) {
+  case SLOTCAST__MESSAGE__BODY_SET_DOORBELL:
+    return &message->set_doorbell->user;
+  case SLOTCAST__MESSAGE__BODY_CLOSE_USER:
+    return &message->close_user->user;
+  case SLOTCAST__MESSAGE__BODY_GROW:
+    return &message->grow->user;
+  case SLOTCAST__MESSAGE__BODY_FETCH_GENERATION:
+    return &message->fetch_generation->user;
+  case SLOTCAST__MESSAGE__BODY_REGISTER_PAYLOADS:
+    return &message->register_payloads->user;
+  case SLOTCAST__MESSAGE__BODY_ABANDON_GENERATION:
+    return &message->abandon_generation->user;
+  default:
+    return NULL;
+  }
+}
+
+/* `known`: the user as this client knows it.  Notes the connection that the request is for. */
+static int request_address(slc_client *client, Slotcast__Message *message, uint64_t known,
+                           struct slc__request *request) {
+  uint64_t *user = user_named(message);
+  pthread_mutex_lock(&client->lock);
+  bool is_gone = atomic_load(&client->gone);
+  bool is_here = user == NULL || slc__reconnect_user(client, known, user);
+  int status = is_gone ? gone_locked(client) : 0;
+  request->losses = client->losses;
+  request->is_lost = is_gone;
+  pthread_mutex_unlock(&client->lock);
+  if (status != 0 || is_here) return status;
+  return slc__fail(SLC_GONE, "the channel has gone with the broker that had it: the present one has another");
+}
+
+/* Entered with request_lock held; once. */
 static int request_exchange(slc_client *client, Slotcast__Message *message, const int *fds, size_t fd_count,
-                            struct slc__request *request) {
-  if (atomic_load(&client->gone)) return slc__connection_gone(client);
+                            struct slc__request *request, int64_t deadline) {
   if (!slc__net_descriptors_free(SLC__NET_DESCRIPTORS_MAX + 1))
     return slc__fail(SLC_NO_DESCRIPTORS, "the broker's answer needs up to %d free descriptors: raise the limit",
                      SLC__NET_DESCRIPTORS_MAX + 1);
@@ -284,24 +381,62 @@ static int request_exchange(slc_client *client, Slotcast__Message *message, cons
   int status = request_encode(client, message, fd_count, &size);
   if (status != 0) return status;
   request_set(client, request);
-  int64_t deadline = slc__deadline_after(client->request_timeout_ns);
-  status = request_send(client, size, fds, fd_count, deadline);
+  status = request_send(client, request, size, fds, fd_count, deadline);
   if (status == 0) status = request_await(client, request, deadline);
   request_set(client, NULL);
   if (request->answered) atomic_store(&client->is_late, false);
   /* Another thread may have read the answer just when this one gave up: then it counts. */
   if (request->answered) status = request->status;
+  if (request->answered) request->is_lost = false;
   if (request->answered && status != 0)
     status = slc__fail(status, "%s", request->detail != NULL ? request->detail : "out of memory");
   free(request->detail);
+  request->detail = NULL;
   return status;
+}
+
+/* Until requests can be made; gives up when the broker has been away for too long. */
+static int link_await(slc_client *client, int64_t deadline) {
+  while (atomic_load(&client->gone)) {
+    slc__connection_visit(client);
+    if (!atomic_load(&client->gone)) break;
+    if (!slc__connection_is_awaited(client)) return slc__connection_gone(client);
+    if (slc__clock_ns() >= deadline) return late(client);
+    slc__connection_wait(client, deadline, ANSWER_SLICE_NS);
+  }
+  return 0;
+}
+
+/* Whether it can be said again when nobody knows whether it was heard: it says what is to be, not what is to be done.
+ * Memory that was registered would be told as another's, and a user that is closed is nobody's. */
+static bool may_repeat(const Slotcast__Message *message) {
+  bool brings_memory = message->body_case == SLOTCAST__MESSAGE__BODY_REGISTER_PAYLOADS && message->n_descriptors > 0;
+  return !brings_memory && message->body_case != SLOTCAST__MESSAGE__BODY_CLOSE_USER;
+}
+
+/* Entered with request_lock held. */
+static int request_make(slc_client *client, Slotcast__Message *message, const int *fds, size_t fd_count,
+                        struct slc__request *request) {
+  const uint64_t *user = user_named(message);
+  uint64_t known = user != NULL ? *user : 0;
+  int64_t deadline = slc__deadline_after(client->request_timeout_ns);
+  for (int times = 0;; times++) {
+    int status = link_await(client, deadline);
+    if (status != 0) return status;
+    status = request_address(client, message, known, request);
+    if (status == 0) status = request_exchange(client, message, fds, fd_count, request, deadline);
+    /* Heard before, and the answer was lost. */
+    if (times > 0 && status == SLC_NOT_FOUND && message->body_case == SLOTCAST__MESSAGE__BODY_REMOVE_CHANNEL) return 0;
+    if (status != SLC_BROKER_GONE || !request->is_lost || !may_repeat(message)) return status;
+    if (times == REPETITIONS || !slc__connection_is_awaited(client)) return status;
+  }
 }
 
 int slc__request_with(slc_client *client, Slotcast__Message *message, const int *fds, size_t fd_count,
                       slc__answer_fn answer, void *ctx) {
   struct slc__request request = {.answer = answer, .ctx = ctx};
   pthread_mutex_lock(&client->request_lock);
-  int status = request_exchange(client, message, fds, fd_count, &request);
+  int status = request_make(client, message, fds, fd_count, &request);
   pthread_mutex_unlock(&client->request_lock);
   return status;
 }
@@ -332,34 +467,57 @@ int slc__request_done(slc_client *client, Slotcast__Message *message, int fd) {
   return slc__request(client, message, fd, answer_done, NULL);
 }
 
-int slc__request_close_user(slc_client *client, uint64_t user) {
-  if (atomic_load(&client->is_late)) {
-    give_back(client, user);
-    return 0;
+/* The broker hangs: whatever it answers, nobody waits. */
+static bool close_at_once(slc_client *client, uint64_t user) {
+  pthread_mutex_lock(&client->lock);
+  uint64_t wire;
+  bool is_late = atomic_load(&client->is_late) && !atomic_load(&client->gone);
+  if (is_late && slc__reconnect_user(client, user, &wire)) slc__connection_give_back(client, wire);
+  pthread_mutex_unlock(&client->lock);
+  return is_late;
+}
+
+/* Whether nobody but a broker that is away can be told. */
+static bool is_away(slc_client *client) {
+  pthread_mutex_lock(&client->lock);
+  bool is_away = client->back.comes_back && atomic_load(&client->gone);
+  pthread_mutex_unlock(&client->lock);
+  return is_away;
+}
+
+void slc__request_close_place(slc_client *client, const struct slc__place *place) {
+  if (close_at_once(client, place->user)) return;
+  int status = SLC_BROKER_GONE;
+  if (!atomic_load(&client->gone)) {
+    Slotcast__CloseUser body = SLOTCAST__CLOSE_USER__INIT;
+    body.user = place->user;
+    Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
+    message.body_case = SLOTCAST__MESSAGE__BODY_CLOSE_USER;
+    message.close_user = &body;
+    status = slc__request_done(client, &message, -1);
   }
-  Slotcast__CloseUser body = SLOTCAST__CLOSE_USER__INIT;
-  body.user = user;
-  Slotcast__Message message = SLOTCAST__MESSAGE__INIT;
-  message.body_case = SLOTCAST__MESSAGE__BODY_CLOSE_USER;
-  message.close_user = &body;
-  return slc__request_done(client, &message, -1);
+  if (status == SLC_BROKER_GONE && is_away(client)) slc__place_part(client, place);
 }
 
 /* ---- opening and closing ---------------------------------------------------------------------------------------- */
 
 int slc__connection_open(slc_client *client) {
-  client->fd = -1;
+  client->fd = client->epoll_fd = -1;
   pthread_mutex_init(&client->request_lock, NULL);
   pthread_mutex_init(&client->lock, NULL);
   client->send_buffer = malloc(SLC__CODEC_MESSAGE_MAX);
   client->receive_buffer = malloc(SLC__NET_DATAGRAM_MAX);
-  if (client->socket_path == NULL || client->send_buffer == NULL || client->receive_buffer == NULL)
+  if (client->socket_path == NULL || client->name == NULL || client->send_buffer == NULL ||
+      client->receive_buffer == NULL)
     return slc__fail(SLC_NO_MEMORY, "no memory for a client");
   return slc__net_connect(client->socket_path, client->request_timeout_ns, &client->fd);
 }
 
 void slc__connection_close(slc_client *client) {
+  slc__fd_close(&client->epoll_fd);
   slc__fd_close(&client->fd);
+  slc__reconnect_deinit(client);
+  free(client->name);
   free(client->receive_buffer);
   free(client->send_buffer);
   free(client->why_gone);

@@ -14,7 +14,7 @@
 #include "base/error.h"
 #include "shm/retire.h"
 
-static void ring_self(const struct slc__doorbell *doorbell) {
+void slc__doorbell_wake(const struct slc__doorbell *doorbell) {
   send(doorbell->ring_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
@@ -36,9 +36,11 @@ int slc__doorbell_open(struct slc__doorbell *doorbell, slc_client *client, uint6
   int status = give_to_broker(client, user, ring_fd);
   if (status != 0) return status;
   slc__watch_begin();
+  pthread_mutex_lock(&client->lock); /* another thread may be opening the publisher anew, and gives it to the broker */
   doorbell->fd = slc__fd_take(&fd);
   doorbell->ring_fd = slc__fd_take(&ring_fd);
-  ring_self(doorbell);
+  pthread_mutex_unlock(&client->lock);
+  slc__doorbell_wake(doorbell);
   return 0;
 }
 
@@ -54,6 +56,6 @@ bool slc__doorbell_rearm(struct slc__doorbell *doorbell, struct slc__pub *pub) {
   }
   slc__pub_arm(pub, wants);
   bool found = (pub->retire != NULL && slc__retire_look(pub)) || (doorbell->is_blocked && slc__pub_ready(pub));
-  if (found) ring_self(doorbell);
+  if (found) slc__doorbell_wake(doorbell);
   return !found;
 }

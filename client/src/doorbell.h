@@ -20,6 +20,8 @@ struct slc__doorbell {
  * SLC_BROKER_GONE, SLC_NO_DESCRIPTORS, SLC_LIMIT, SLC_SYSTEM. */
 int slc__doorbell_open(struct slc__doorbell *doorbell, slc_client *client, uint64_t user);
 void slc__doorbell_close(struct slc__doorbell *doorbell);
+/* Readable until somebody has looked. */
+void slc__doorbell_wake(const struct slc__doorbell *doorbell);
 /* Not readable until there may be something for this publisher; false when there is something already, and it is
  * readable still. */
 bool slc__doorbell_rearm(struct slc__doorbell *doorbell, struct slc__pub *pub);

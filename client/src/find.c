@@ -3,18 +3,16 @@
  * All of them end in a hold like that of take, which slc_subscriber_release gives back.
  * Threads: as in subscriber.c. */
 #include "base/error.h"
-#include "subscriber.h"
+#include "subscriber_handle.h"
 
 enum { BATCH = 32 }; /* messages taken with one fence; more than that gain nothing */
 
-int slc_subscriber_take_many(slc_subscriber *subscriber, slc_message *ret_messages, size_t max, size_t *ret_count) {
-  struct slc__sub *sub = NULL;
-  int status = slc__subscriber_begin(subscriber, &sub);
-  if (status != 0) return status;
-  if (max == 0) return slc__subscriber_end(subscriber, slc__fail(SLC_INVALID, "take_many takes at least one message"));
+/* Up to `max` of what the slot log has; the status of what brought none. */
+static int take_some(slc_subscriber *subscriber, struct slc__sub *sub, slc_message *ret_messages, size_t max,
+                     size_t *ret_count) {
   struct slc__taken taken[BATCH];
   size_t count = 0, got = BATCH;
-  int refused = 0;
+  int refused = 0, status = 0;
   while (got == BATCH && count < max && status == 0) {
     slc__subscriber_pin(subscriber, true);
     status = slc__sub_take_many(sub, taken, max - count < BATCH ? max - count : BATCH, &got);
@@ -26,10 +24,21 @@ int slc_subscriber_take_many(slc_subscriber *subscriber, slc_message *ret_messag
     }
   }
   if (count != 0 || refused != 0) slc__subscriber_took(subscriber);
-  if (count == 0 && refused != 0) return slc__subscriber_end(subscriber, refused);
-  if (count == 0) return slc__subscriber_end(subscriber, slc__subscriber_hold_nothing(subscriber, status));
   *ret_count = count;
-  return slc__subscriber_end(subscriber, 0);
+  if (count != 0) return 0;
+  return refused != 0 ? refused : slc__subscriber_hold_nothing(subscriber, status);
+}
+
+int slc_subscriber_take_many(slc_subscriber *subscriber, slc_message *ret_messages, size_t max, size_t *ret_count) {
+  struct slc__sub *sub = NULL;
+  int status = slc__subscriber_begin(subscriber, &sub);
+  if (status != 0) return status;
+  if (max == 0) return slc__subscriber_end(subscriber, slc__fail(SLC_INVALID, "take_many takes at least one message"));
+  size_t count = 0;
+  do status = take_some(subscriber, sub, ret_messages, max, &count);
+  while (slc__subscriber_goes_on(subscriber, &status) && (status = slc__subscriber_here(subscriber)) == 0);
+  if (status == 0) *ret_count = count;
+  return slc__subscriber_end(subscriber, status);
 }
 
 /* EMPTY here is no answer about what take would give, so the readiness descriptor stays as it is. */

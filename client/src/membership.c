@@ -298,6 +298,14 @@ const struct slc__membership *slc__members_adopt(struct slc__members *members, s
   return &members->in_use->view;
 }
 
+const struct slc__membership *slc__members_view(const struct slc__members *members) {
+  return members->in_use != NULL ? &members->in_use->view : NULL;
+}
+
+void slc__members_cut_off(struct slc__members *members) {
+  slc__member_set_free(slc__pointer_take(&members->incoming));
+}
+
 /* The line's holds stay: a slot that the dead one holds is not reused before the broker has cleared them. */
 bool slc__members_forget_dead(struct slc__members *members) {
   const struct slc__member_set *set = members->in_use;

@@ -25,6 +25,10 @@ int slc__members_page(struct slc__members *members, const Slotcast__Membership *
 bool slc__members_pending(const struct slc__members *members, uint64_t epoch);
 /* Puts the latest set into use; what was in use before is given to the caller, to be freed once nobody reads it. */
 const struct slc__membership *slc__members_adopt(struct slc__members *members, struct slc__member_set **ret_old);
+/* The set in use; NULL: none yet. */
+const struct slc__membership *slc__members_view(const struct slc__members *members);
+/* The connection has ended: the pages that are missing will not come. */
+void slc__members_cut_off(struct slc__members *members);
 /* The reliable subscribers whose processes have died are not waited for any more: for when there is no broker to take
  * them out of the set.  Whether there was one.  In the publisher's own thread, without the lock. */
 bool slc__members_forget_dead(struct slc__members *members);

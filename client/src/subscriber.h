@@ -15,11 +15,17 @@ int slc__subscriber_pushed(slc_client *client, struct slc__received *received);
 /* Where the publishers' doorbells pushed to this subscriber go; NULL: it is none of ours.  The lock is held. */
 struct slc__watcher_sets *slc__subscriber_watchers(slc_client *client, uint64_t user);
 
+/* The client's descriptor in the readiness descriptors of its subscribers: EPOLL_CTL_*.  The lock is held. */
+void slc__subscribers_watch(slc_client *client, int operation);
+
 /* Begins a call and gives the slot log's side; to be ended unless it fails.  SLC_EMPTY: there is no channel yet.
  * SLC_FORKED, and the statuses of slc_subscriber_open. */
 int slc__subscriber_begin(slc_subscriber *subscriber, struct slc__sub **ret_sub);
 /* Returns `status`. */
 int slc__subscriber_end(slc_subscriber *subscriber, int status);
+/* In between, after SLC_EMPTY: whether the handle has gone over to where there may be more; what else there is to say,
+ * in *status. */
+bool slc__subscriber_goes_on(slc_subscriber *subscriber, int *status);
 /* In between: while several messages are taken, what the first of them lie in is not unmapped for the later ones. */
 void slc__subscriber_pin(slc_subscriber *subscriber, bool is_pinned);
 /* In between: what the slot log took becomes the caller's.  SLC_CHECKSUM: it does not, and counts as dropped. */

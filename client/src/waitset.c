@@ -193,6 +193,7 @@ static int visit_all(slc_waitset *set, slc_waitset_event *ret_events, size_t max
   int64_t next = SLICE_NS;
   for (const struct entry *entry = set->entries; entry != NULL && (size_t)ready < max; entry = entry->next) {
     if (!is_handle(entry)) continue;
+    if (entry->publisher != NULL) slc__publisher_look_around(entry->publisher);
     int64_t slice = entry->subscriber != NULL ? slc__subscriber_visit(entry->subscriber) : SLICE_NS;
     if (slice < next) next = slice;
     if (look(entry)) report(entry, POLLIN, &ret_events[ready++]);

@@ -118,6 +118,10 @@ void slc__watchers_sync(struct slc__watcher_sets *sets, slc_client *client, stru
   pthread_mutex_unlock(&client->lock);
 }
 
+void slc__watchers_cut_off(struct slc__watcher_sets *sets) {
+  set_free(slc__pointer_take(&sets->incoming));
+}
+
 void slc__watchers_deinit(struct slc__watcher_sets *sets) {
   set_free(slc__pointer_take(&sets->incoming));
   set_free(slc__pointer_take(&sets->latest));

@@ -21,6 +21,8 @@ struct slc__watcher_sets {
 int slc__watchers_page(struct slc__watcher_sets *sets, const Slotcast__Watchers *page, struct slc__received *received);
 /* Puts the newest set into use for `watch`, when there is one newer than what it has; takes what has come first. */
 void slc__watchers_sync(struct slc__watcher_sets *sets, slc_client *client, struct slc__watch *watch, uint64_t number);
+/* The connection has ended: the pages that are missing will not come. */
+void slc__watchers_cut_off(struct slc__watcher_sets *sets);
 /* When no push finds them any more: without the lock. */
 void slc__watchers_deinit(struct slc__watcher_sets *sets);
 

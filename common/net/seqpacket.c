@@ -294,6 +294,16 @@ int slc__net_connect(const char *path, int64_t timeout_ns, int *ret_fd) {
   return SLC_OK;
 }
 
+bool slc__net_connect_now(const char *path, int *ret_fd) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  if (strlen(path) >= sizeof address.sun_path) return false;
+  memcpy(address.sun_path, path, strlen(path) + 1);
+  SLC__CLEANUP_FD int fd = socket(AF_UNIX, SOCKET_TYPE | SOCK_NONBLOCK, 0);
+  if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof address) != 0) return false;
+  *ret_fd = slc__fd_take(&fd);
+  return true;
+}
+
 int slc__net_accept(int listen_fd, int *ret_fd) {
   int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
   if (fd >= 0) {

@@ -3,6 +3,7 @@
 #ifndef SLC__NET_SEQPACKET_H
 #define SLC__NET_SEQPACKET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -39,6 +40,8 @@ void slc__net_unlisten(const char *path, int *fd, int *lock_fd);
 /* Blocking connect, at most so long (negative: for ever); SLC_NO_BROKER when nobody listens, SLC_TIMED_OUT, SLC_DENIED,
  * SLC_INVALID, SLC_NO_DESCRIPTORS, SLC_SYSTEM. */
 int slc__net_connect(const char *path, int64_t timeout_ns, int *ret_fd);
+/* The same without waiting and without a sentence; false: not now. */
+bool slc__net_connect_now(const char *path, int *ret_fd);
 /* One connection of a listening socket, non-blocking, CLOEXEC; 1: none waiting.  SLC_NO_DESCRIPTORS: see reserve. */
 int slc__net_accept(int listen_fd, int *ret_fd);
 

@@ -407,6 +407,7 @@ static uint32_t looks_wanted(const struct slc__pub *pub) {
 }
 
 static void refill(struct slc__pub *pub) {
+  if (pub->visit != NULL) pub->visit(pub->sync_ctx);
   if (!slc__pub_is_current(pub)) return;
   claim_free(pub, looks_wanted(pub));
   evict(pub, batch_wanted(pub));
@@ -540,6 +541,11 @@ static void ring(struct slc__pub *pub) {
     count(&pub->line->wakes, 1);
     ring_doorbells(pub, t, replaced);
   }
+}
+
+void slc__pub_wake_all(struct slc__pub *pub) {
+  for (uint32_t t = 0; t < pub->membership->table_count; t++)
+    ring_doorbells(pub, t, slc__gate_ring(&pub->membership->tables[t].bell->bell));
 }
 
 /* With a message more, another may no longer be among those that the channel keeps; where nobody subscribes it is

@@ -97,6 +97,7 @@ struct slc__pub {
   uint32_t batch; /* most free slots in hand */
   const struct slc__membership *membership;
   slc__pub_sync_fn sync;
+  void (*visit)(void *ctx); /* called before slots are taken back, with sync_ctx; NULL: nobody.  Set after init */
   void *sync_ctx;
 
   uint32_t *free_slots; /* ring of `batch` capacity, in the order of use */
@@ -154,6 +155,8 @@ int slc__pub_publish(struct slc__pub *pub, uint32_t slot, const struct slc__send
 int slc__pub_wait(struct slc__pub *pub, int64_t deadline, int64_t spin_ns);
 /* Whether a loan would succeed now: fills up the free list if need be. */
 bool slc__pub_ready(struct slc__pub *pub);
+/* Wakes everybody who sleeps until there is a message. */
+void slc__pub_wake_all(struct slc__pub *pub);
 /* Asks for the doorbell to be rung once for what is wanted (SLC__WANTS_*) and for any release: look again afterwards.
  */
 void slc__pub_arm(struct slc__pub *pub, uint32_t wants);

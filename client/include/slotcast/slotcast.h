@@ -62,6 +62,19 @@ SLC_EXPORT const char *slc_error_detail(void);
 
 typedef struct slc_client slc_client;
 
+/* What has happened to a client's connection (docs/features.md, "When the broker restarts"). */
+enum slc_connection {
+  SLC_CONNECTION_LOST = 1, /* it has ended; what is open goes on */
+  SLC_CONNECTION_BACK = 2, /* it is back, and everything is as it was */
+  SLC_CONNECTION_ANEW = 3 /* it is back, but the broker did not know what was open (all of it, or some): that was opened
+                             anew, on new channels of the same names.  Loans from before are SLC_STALE; what was
+                             published before is taken first; ordinals begin anew, and those kept from before (weak
+                             references, retired messages) mean nothing any more */
+};
+/* Told of that, each event once and in order, in whichever thread calls something that notices it.  No lock is held,
+ * but the thread may be in the middle of a call: must use neither the client nor a handle of it. */
+typedef void (*slc_connection_fn)(void *ctx, int event);
+
 typedef struct slc_client_options {
   uint32_t size;
   /* Path; NULL: $SLOTCAST_SOCKET, else $XDG_RUNTIME_DIR/slotcast/broker.sock if there, else /run/slotcast/broker.sock.
@@ -69,9 +82,14 @@ typedef struct slc_client_options {
   const char *socket;
   const char *name; /* what this client is called in `slotcast info`, up to 255 bytes; NULL: the program's name */
   int64_t request_timeout_ns; /* the longest wait for the broker to answer; 0: the default, 60 s; negative: for ever */
+  /* While the broker is away, calls that need it wait for it, until so long after its loss was noticed; then they give
+   * SLC_BROKER_GONE at once, and it is still looked for.  0: the default, 1 s; negative: for ever. */
+  int64_t reconnect_timeout_ns;
+  slc_connection_fn on_connection;
+  void *callback_ctx; /* passed to it */
 } slc_client_options;
 #define SLC_CLIENT_OPTIONS_INIT                                                                                        \
-  { sizeof(slc_client_options), NULL, NULL, 0 }
+  { sizeof(slc_client_options), NULL, NULL, 0, 0, NULL, NULL }
 
 /* Connects.  SLC_NO_BROKER, SLC_TIMED_OUT, SLC_DENIED, SLC_VERSION, SLC_PROTOCOL, SLC_NO_DESCRIPTORS, SLC_NO_MEMORY,
  * SLC_INVALID, SLC_SYSTEM.  The client is the caller's, to be closed after all its publishers and subscribers.  Any
@@ -81,6 +99,24 @@ SLC_EXPORT int slc_client_open(const slc_client_options *options, slc_client **r
 SLC_EXPORT void slc_client_close(slc_client *client);
 /* The broker's socket path that this client uses.  Valid as long as the client. */
 SLC_EXPORT const char *slc_client_socket(const slc_client *client);
+/* Does what is to be done for the connection: reads what the broker has said, and when it has gone looks for it,
+ * without waiting.  Every call that waits, asks the broker, or finds nothing does so by itself; this is for a program
+ * that does none of that for a while.  0; SLC_BROKER_GONE: there is no connection now.  SLC_FORKED.  Any thread. */
+SLC_EXPORT int slc_client_dispatch(slc_client *client);
+/* A descriptor for the caller's own event loop: readable when slc_client_dispatch has something to do, which includes
+ * the end of the connection and the next attempt to have another.  Poll it, never read or close it; valid until the
+ * client is closed.  SLC_NO_DESCRIPTORS, SLC_LIMIT, SLC_FORKED, SLC_SYSTEM.  Any thread. */
+SLC_EXPORT int slc_client_fd(slc_client *client, int *ret_fd);
+
+typedef struct slc_client_stats {
+  uint32_t size;      /* set by the caller: sizeof(slc_client_stats) */
+  uint32_t connected; /* 0: there is no connection, or it is being had back */
+  uint64_t lost;      /* connections that have ended */
+  uint64_t back;      /* of those, how often everything was as it was */
+  uint64_t anew;      /* and how often something had to be opened anew */
+} slc_client_stats;
+/* As far as it has been noticed.  SLC_INVALID, SLC_FORKED.  Any thread. */
+SLC_EXPORT int slc_client_stats_get(slc_client *client, slc_client_stats *ret_stats);
 
 /* ---- publisher --------------------------------------------------------------------------------------------------- */
 

@@ -109,12 +109,15 @@ static slc_client_options peer_start(script_fn script) {
   assert_int_equal(pthread_create(&the_peer.thread, NULL, peer_run, &the_peer), 0);
   slc_client_options options = SLC_CLIENT_OPTIONS_INIT;
   options.socket = the_peer.path;
+  options.reconnect_timeout_ns = 1; /* nobody comes back */
   return options;
 }
 
-/* After the client has hung up, or the script has. */
+/* After the client has hung up, or the script has.  It may have tried to come back. */
 static void peer_end(void) {
+  int fd = -1;
   pthread_join(the_peer.thread, NULL);
+  while (slc__net_accept(the_peer.listen_fd, &fd) == 0) close(fd);
 }
 
 /* ---- hello ---- */

@@ -1,0 +1,131 @@
+/* What publisher.c and publisher_open.c share: a publisher's handle, and what it has of the channel that it is on.
+ *
+ * A handle outlives its channel: when the broker comes back and knows nothing of it, the handle is opened anew
+ * (`fresh`), goes over at its next call, and what is still on loan stays where it was (`past`). */
+#ifndef SLC__CLIENT_PUBLISHER_HANDLE_H
+#define SLC__CLIENT_PUBLISHER_HANDLE_H
+
+#include "checksum.h"
+#include "connection.h"
+#include "doorbell.h"
+#include "growth.h"
+#include "membership.h"
+#include "publisher.h"
+#include "turn.h"
+#include "watchers.h"
+
+struct slc__loan_entry {
+  uint64_t capacity; /* 0: not on loan */
+  void *data;
+  uint32_t slot;
+  uint32_t token;
+  uint32_t generation; /* where the payload lies, when that is a later one; 0: the first */
+  uint32_t flags;      /* SLC__FLAG_*: where that is */
+};
+
+/* A publisher on one channel.  When it is ready, that of its own thread but for what is said to be the lock's. */
+struct slc__stand {
+  struct slc__pub pub;
+  uint64_t slot_size;
+  uint64_t first_capacity; /* payload bytes of a slot in the first buffers; 0: a split channel */
+  struct slc__loan_entry *loans;
+  uint32_t *idle_loans; /* stack of the indices not on loan */
+  uint32_t idle_count;
+  uint32_t max_loans;
+  uint32_t token_step; /* a power of two >= max_loans */
+  bool is_ready;       /* `pub` has been made */
+  bool is_the_first;   /* that the channel ever had */
+
+  struct slc__control control;
+  struct slc__buffers buffers;
+  struct slc__growth growth;
+  struct slc__mapping control_mapping, buffers_mapping;
+  struct slc__memory memory; /* of the channel, and how this publisher maps it */
+  uint64_t user;             /* 0: not opened */
+  uint32_t id;
+  uint32_t batch;
+  uint32_t virtual_id;               /* 0: a plain channel */
+  uint64_t virtual_base;             /* messages that had the id before */
+  struct slc__members members;       /* under the client's lock */
+  struct slc__watcher_sets watchers; /* under the client's lock */
+  struct slc__stand *next;           /* of those past */
+};
+
+/* Why calls take the long way. */
+enum {
+  SLC__SPECIAL_WORK = 1, /* metadata, checksums, a callback before sending, or several threads */
+  SLC__SPECIAL_MOVES = 2 /* the handle is to go over to another channel, or can't */
+};
+
+struct slc_publisher {
+  struct slc__guard guard;
+  struct slc__turn turn;
+  struct slc__stand on; /* the channel */
+  bool has_timestamp;
+  _Atomic uint64_t is_special; /* SLC__SPECIAL_*; written under the client's lock */
+  struct slc__checking checking;
+  slc_before_send_fn before_send;
+  void *callback_ctx;
+  int64_t spin_ns;
+  struct slc__doorbell doorbell;
+  uint64_t refusals;  /* loans that found no slot */
+  int64_t visited_at; /* when it looked at its connection last, CLOCK_MONOTONIC, ns */
+
+  struct slc__allocator allocator; /* of a split channel */
+  slc_client *client;
+  char *channel;
+  slc_publisher_options options; /* its strings are the handle's own */
+  bool listed;                   /* under the client's lock, as all of these */
+  struct slc__place place;
+  struct slc__stand *fresh;  /* opened anew, and not yet in use */
+  struct slc__stand *moving; /* the same while the handle's thread makes it ready; NULL: none */
+  int refused;               /* why it could not be opened anew; 0: it could */
+  char *refused_detail;
+  slc_publisher *next;
+
+  struct slc__stand *past; /* with loans; the handle's own thread's */
+};
+
+#define SLC__PUBLISHER_LOOK_NS (20 * INT64_C(1000000)) /* between two looks of one that only publishes */
+
+/* ---- publisher_open.c --- */
+
+/* The request that opens it, with the handle's own strings. */
+Slotcast__OpenPublisher slc__publisher_request(slc_publisher *publisher);
+/* What a PublisherOpened brings; when it fails the stand is still to be deinitialised.  Under the lock. */
+int slc__stand_receive(const slc_publisher *publisher, struct slc__received *received, struct slc__stand *stand);
+/* SLC_INCOMPATIBLE: the channel has checksums that this publisher can't compute. */
+int slc__publisher_can_check(const slc_publisher *publisher, const struct slc__geometry *shape);
+/* Takes its first membership into use; NULL: not all of its pages have come.  Takes the lock. */
+const struct slc__membership *slc__stand_membership(slc_client *client, struct slc__stand *stand);
+/* From then on loans can be made on it, but that `growth` has to know where it lies.  May ask the broker. */
+int slc__stand_ready(slc_publisher *publisher, struct slc__stand *stand, const struct slc__membership *view);
+/* What loan and publish have to do on the channel beside fetching a slot and putting it into the log.  Under the lock.
+ */
+void slc__publisher_specials(slc_publisher *publisher);
+/* Tokens of its loans begin at `first`, a count. */
+void slc__loans_number(struct slc__stand *stand, uint32_t first);
+
+/* ---- publisher_move.c --- */
+
+extern const struct slc__place_ops slc__publisher_place;
+/* Goes over to the channel that it was opened on anew, as far as all is there that is needed.  The statuses of
+ * slc_publisher_open: it can't.  In the handle's thread and turn, as the following. */
+int slc__publisher_move(slc_publisher *publisher);
+/* Ends a loan on an earlier channel; false: it is none. */
+bool slc__publisher_past_end(slc_publisher *publisher, const slc_loan *loan);
+
+/* ---- publisher.c --- */
+
+/* What a channel begins with. */
+int slc__publisher_send_activation(slc_publisher *publisher);
+
+/* The entry of a loan; NULL: it is none of this stand's. */
+static inline struct slc__loan_entry *slc__loan_find(const struct slc__stand *stand, const slc_loan *loan) {
+  uint32_t index = loan->token & (stand->token_step - 1);
+  if (index >= stand->max_loans) return NULL;
+  struct slc__loan_entry *entry = &stand->loans[index];
+  return entry->capacity != 0 && entry->token == loan->token && entry->slot == loan->slot ? entry : NULL;
+}
+
+#endif
