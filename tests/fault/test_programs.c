@@ -1,4 +1,5 @@
-/* slotcastd and the commands of slotcast, from their first call to their last, with every call failing in turn.
+/* slotcastd, slotcast-shadow and the commands of slotcast, from their first call to their last, with every call failing
+ * in turn.
  *
  * A program that fails ends with a status of its own and a sentence on stderr, and leaves no file; one that ends with 0
  * has done all that it should.  The next one does, whatever happened to the one before.
@@ -31,6 +32,8 @@
 
 #include "fault/plan.h"
 #include "fault/watched.h"
+#include "net/seqpacket.h"
+#include "proto/codec.h"
 #include "support/check.h"
 
 #define KEPT_CHANNEL "fault/kept" /* has what `sub` receives */
@@ -300,9 +303,11 @@ static int stage_teardown(void **state) {
   return faults;
 }
 
-/* ---- slotcastd -------------------------------------------------------------------------------------------------- */
+/* ---- slotcastd and slotcast-shadow ------------------------------------------------------------------------------ */
 
 struct daemon {
+  const char *program;
+  bool (*answers)(const char *socket); /* one attempt */
   char directory[64], socket[96];
   struct run run;
   int log; /* what it says, until it ends */
@@ -332,18 +337,80 @@ static bool daemon_serves(struct daemon *daemon) {
   return true;
 }
 
+static bool broker_answers(const char *socket) {
+  slc_client *client;
+  slc_client_options options = SLC_CLIENT_OPTIONS_INIT;
+  options.socket = socket;
+  if (slc_client_open(&options, &client) != 0) return false;
+  slc_client_close(client);
+  return true;
+}
+
+static bool shadow_say(int fd, Slotcast__ShadowMessage__BodyCase body, void *content, int descriptor) {
+  uint8_t bytes[256];
+  size_t size;
+  Slotcast__ShadowMessage message = SLOTCAST__SHADOW_MESSAGE__INIT;
+  message.body_case = body;
+  message.hello = content;
+  return slc__shadow_encode(&message, bytes, sizeof bytes, &size) == 0 &&
+         slc__net_send(fd, bytes, size, &descriptor, descriptor >= 0, 0) == 0;
+}
+
+static bool shadow_says(int fd, Slotcast__ShadowMessage__BodyCase body) {
+  uint8_t bytes[1024];
+  size_t size;
+  struct slc__fds fds;
+  Slotcast__ShadowMessage *message = NULL;
+  slc__fds_init(&fds);
+  bool is_whole = slc__net_receive(fd, bytes, sizeof bytes, &size, &fds, 0) == 0 &&
+                  slc__shadow_decode(bytes, size, fds.count, &message) == 0;
+  bool is_it = is_whole && message->body_case == body;
+  slc__shadow_free(message);
+  slc__fds_deinit(&fds);
+  return is_it;
+}
+
+/* A record with a descriptor goes in, and comes out again. */
+static bool shadow_keeps(int fd) {
+  Slotcast__ShadowHello hello = SLOTCAST__SHADOW_HELLO__INIT;
+  Slotcast__ShadowRecord record = SLOTCAST__SHADOW_RECORD__INIT;
+  Slotcast__ShadowCommit commit = SLOTCAST__SHADOW_COMMIT__INIT;
+  Slotcast__ShadowLoad load = SLOTCAST__SHADOW_LOAD__INIT;
+  uint8_t key[] = "key";
+  hello.major = SLC__SHADOW_MAJOR;
+  record.key = (ProtobufCBinaryData){.data = key, .len = sizeof key};
+  record.descriptors = 1;
+  return shadow_say(fd, SLOTCAST__SHADOW_MESSAGE__BODY_HELLO, &hello, -1) &&
+         shadow_says(fd, SLOTCAST__SHADOW_MESSAGE__BODY_STATE) &&
+         shadow_say(fd, SLOTCAST__SHADOW_MESSAGE__BODY_RECORD, &record, STDERR_FILENO) &&
+         shadow_say(fd, SLOTCAST__SHADOW_MESSAGE__BODY_COMMIT, &commit, -1) &&
+         shadow_says(fd, SLOTCAST__SHADOW_MESSAGE__BODY_COMMITTED) &&
+         shadow_say(fd, SLOTCAST__SHADOW_MESSAGE__BODY_LOAD, &load, -1) &&
+         shadow_says(fd, SLOTCAST__SHADOW_MESSAGE__BODY_RECORD) &&
+         shadow_says(fd, SLOTCAST__SHADOW_MESSAGE__BODY_LOADED);
+}
+
+static bool shadow_answers(const char *socket) {
+  int fd;
+  if (slc__net_connect(socket, -1, &fd) != 0) return false;
+  bool keeps = shadow_keeps(fd);
+  close(fd);
+  return keeps;
+}
+
 /* Whatever failed has failed once: asked again, it answers, unless it has ended. */
 static int daemon_ask(const struct daemon *daemon, pid_t pid) {
-  slc_client_options options = SLC_CLIENT_OPTIONS_INIT;
-  options.socket = daemon->socket;
   siginfo_t info = {0};
   while (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0) {
-    slc_client *client;
-    if (slc_client_open(&options, &client) != 0) continue;
-    slc_client_close(client);
-    return 0;
+    if (daemon->answers(daemon->socket)) return 0;
   }
   return fault("it ended by itself");
+}
+
+static bool says_error(const struct daemon *daemon) {
+  char error[64];
+  snprintf(error, sizeof error, "%s: error: ", daemon->program);
+  return strstr(daemon->text, error) != NULL;
 }
 
 static int daemon_live(struct daemon *daemon, const struct fault_plan *plan) {
@@ -361,7 +428,7 @@ static int daemon_live(struct daemon *daemon, const struct fault_plan *plan) {
   if (serves) return faults + (WEXITSTATUS(status) == 0 ? 0 : fault("it was asked to end, and failed"));
   if (!fired || fault_is_harmless(plan)) return fault("it should have served");
   if (WEXITSTATUS(status) != 1) return fault("it failed with another status than 1");
-  return strstr(daemon->text, "slotcastd: error: ") != NULL ? 0 : fault("it failed without a word");
+  return says_error(daemon) ? 0 : fault("it failed without a word");
 }
 
 static int daemon_run(struct daemon *daemon, const struct fault_plan *plan) {
@@ -388,7 +455,7 @@ static bool daemon_step(void *ctx, const struct fault_plan *plan) {
   if (!may_leave_files(plan) && daemon_left(daemon) > 0) faults += fault("it left files");
   faults += daemon_run(daemon, NULL);
   if (daemon_left(daemon) > 0) faults += fault("files are left");
-  if (faults != 0) fault_tell("slotcastd", &fault_page->broker, plan);
+  if (faults != 0) fault_tell(daemon->program, &fault_page->broker, plan);
   assert_int_equal(faults, 0);
   return fired;
 }
@@ -399,19 +466,36 @@ static bool shm_make_ours(void) {
          mount("none", "/dev/shm", "tmpfs", 0, NULL) == 0;
 }
 
+static void step_daemon(struct daemon *daemon) {
+  daemon->run.directory = daemon->directory;
+  daemon->run.out = STDERR_FILENO;
+  test_watchdog(fault_is_all() ? 3000 : 100);
+  fault_step_allocations(daemon, daemon_step, 10);
+  fault_step_calls(daemon, daemon_step, 30);
+  assert_int_equal(rmdir(daemon->directory), 0);
+}
+
 static void test_slotcastd(void **state) {
   (void)state;
-  struct daemon daemon = {.directory = "/tmp/slotcast-faults-XXXXXX", .shm_is_ours = shm_make_ours()};
+  struct daemon daemon = {.program = "slotcastd",
+                          .answers = broker_answers,
+                          .directory = "/tmp/slotcast-faults-XXXXXX",
+                          .shm_is_ours = shm_make_ours()};
   assert_non_null(mkdtemp(daemon.directory));
   snprintf(daemon.socket, sizeof daemon.socket, "%s/broker.sock", daemon.directory);
   daemon.run = (struct run){
-      .arguments = {"slotcastd", "--socket", daemon.socket, "--backend", test_backend(), "--log-target", "stderr"},
-      .directory = daemon.directory,
-      .out = STDERR_FILENO};
-  test_watchdog(fault_is_all() ? 3000 : 100);
-  fault_step_allocations(&daemon, daemon_step, 10);
-  fault_step_calls(&daemon, daemon_step, 30);
-  assert_int_equal(rmdir(daemon.directory), 0);
+      .arguments = {"slotcastd", "--socket", daemon.socket, "--backend", test_backend(), "--log-target", "stderr"}};
+  step_daemon(&daemon);
+}
+
+static void test_slotcast_shadow(void **state) {
+  (void)state;
+  struct daemon daemon = {
+      .program = "slotcast-shadow", .answers = shadow_answers, .directory = "/tmp/slotcast-faults-XXXXXX"};
+  assert_non_null(mkdtemp(daemon.directory));
+  snprintf(daemon.socket, sizeof daemon.socket, "%s/shadow.sock", daemon.directory);
+  daemon.run = (struct run){.arguments = {"slotcast-shadow", "--socket", daemon.socket, "--log-target", "stderr"}};
+  step_daemon(&daemon);
 }
 
 int main(int argc, char **argv) {
@@ -429,6 +513,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test_setup_teardown(test_pub_frames, stage_setup, stage_teardown),
       cmocka_unit_test_setup_teardown(test_run, stage_setup, stage_teardown),
       cmocka_unit_test(test_slotcastd),
+      cmocka_unit_test(test_slotcast_shadow),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
