@@ -76,11 +76,15 @@ static int name_new(uint32_t pages, const uint8_t session[16], char path[SHM_NAM
   return SLC_OK;
 }
 
+/* A session that goes on has names that this process does not know. */
 static int shm_open_new(uint32_t pages, const uint8_t session[16], int *ret_fd) {
   char path[SHM_NAME_MAX];
-  int status = name_new(pages, session, path);
+  int fd, status;
+  do {
+    status = name_new(pages, session, path);
+    fd = status == SLC_OK ? open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, OBJECT_MODE) : -1;
+  } while (status == SLC_OK && fd < 0 && errno == EEXIST);
   if (status != SLC_OK) return status;
-  int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, OBJECT_MODE);
   if (fd < 0) return slc__fail(slc__status_of_errno(errno), "cannot make %s: %s", path, strerror(errno));
   *ret_fd = fd;
   return SLC_OK;
@@ -221,10 +225,13 @@ void slc__object_unlink(int fd) {
 
 int slc__object_directory(uint32_t pages, const uint8_t session[16], int *ret_fd) {
   char path[SHM_NAME_MAX];
-  int status = name_new(pages, session, path);
+  int made, status;
+  do {
+    status = name_new(pages, session, path);
+    made = status == SLC_OK ? mkdir(path, DIRECTORY_MODE) : -1;
+  } while (status == SLC_OK && made != 0 && errno == EEXIST);
   if (status != SLC_OK) return status;
-  if (mkdir(path, DIRECTORY_MODE) != 0)
-    return slc__fail(slc__status_of_errno(errno), "cannot make %s: %s", path, strerror(errno));
+  if (made != 0) return slc__fail(slc__status_of_errno(errno), "cannot make %s: %s", path, strerror(errno));
   int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
   if (fd < 0) {
     status = slc__fail(slc__status_of_errno(errno), "cannot open %s: %s", path, strerror(errno));
@@ -320,6 +327,59 @@ int slc__object_session_lock(const uint8_t session[16], int *ret_fd) {
   }
   *ret_fd = fd;
   return SLC_OK;
+}
+
+int slc__object_session_adopt(const uint8_t session[16], int *fd, int *ret_fd) {
+  char hex[SESSION_HEX + 1], path[SHM_NAME_MAX];
+  struct stat ours, named;
+  session_hex(session, hex);
+  lock_path(hex, path);
+  if (lstat(path, &named) != 0 && errno == ENOENT) return slc__object_session_lock(session, ret_fd);
+  if (fstat(*fd, &ours) != 0 || lstat(path, &named) != 0 || ours.st_ino != named.st_ino ||
+      ours.st_dev != named.st_dev || flock(*fd, LOCK_EX | LOCK_NB) != 0)
+    return slc__fail(SLC_PROTOCOL, "%s is not the lock of its session", path);
+  *ret_fd = slc__fd_take(fd);
+  return SLC_OK;
+}
+
+struct others {
+  const char *hex;
+  const ino_t *inodes;
+  size_t count;
+  int removed;
+};
+
+static int by_inode(const void *a, const void *b) {
+  ino_t first = *(const ino_t *)a, second = *(const ino_t *)b;
+  return first < second ? -1 : first > second;
+}
+
+static void remove_others(const char *path, void *ctx) {
+  struct others *others = ctx;
+  DIR *directory = opendir(path);
+  if (directory == NULL) return;
+  for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+    bool is_lock;
+    struct stat info;
+    const char *session = name_session(entry->d_name, &is_lock);
+    if (session == NULL || is_lock || strncmp(session, others->hex, SESSION_HEX) != 0 ||
+        fstatat(dirfd(directory), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0)
+      continue;
+    bool is_kept =
+        others->count > 0 && bsearch(&info.st_ino, others->inodes, others->count, sizeof info.st_ino, by_inode) != NULL;
+    if (!is_kept && entry_remove(dirfd(directory), entry->d_name) == 1) others->removed++;
+  }
+  closedir(directory);
+}
+
+int slc__object_sweep_session(const uint8_t session[16], ino_t *inodes, size_t count) {
+  char hex[SESSION_HEX + 1];
+  session_hex(session, hex);
+  if (count > 0) qsort(inodes, count, sizeof *inodes, by_inode);
+  struct others others = {.hex = hex, .inodes = inodes, .count = count};
+  remove_others(SHM_DIRECTORY, &others);
+  slc__pages_for_each_mount(remove_others, &others);
+  return others.removed;
 }
 
 /* Objects that could not be unlinked when they went. */

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "shm/layout.h"
 
@@ -64,6 +65,12 @@ int slc__object_sweep(void);
 /* Takes that lock for `session`; the descriptor keeps it; slc__object_session_unlock removes file and lock.
  * Statuses: SLC_NO_DESCRIPTORS, SLC_DENIED, SLC_SYSTEM (also when the session is locked already). */
 int slc__object_session_lock(const uint8_t session[16], int *ret_fd);
+/* The lock of a session that goes on, by the descriptor that another process had of it; taken over.  Where its file has
+ * gone, it is made anew.  SLC_PROTOCOL: it is not that lock, or not ours to have. */
+int slc__object_session_adopt(const uint8_t session[16], int *fd, int *ret_fd);
+/* Removes the names of objects of a session that goes on, but for those with these inodes (which are sorted here). ret
+ * count removed. */
+int slc__object_sweep_session(const uint8_t session[16], ino_t *inodes, size_t count);
 void slc__object_session_unlock(const uint8_t session[16], int fd);
 
 /* A second descriptor of the same object without write permission. */

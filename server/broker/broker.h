@@ -18,11 +18,13 @@
 #include "daemon/listener.h"
 #include "loop/connection.h"
 #include "net/peer.h"
+#include "record.pb-c.h"
 #include "shm/object.h"
 #include "shm/slotlog.h"
 #include "slotcast.pb-c.h"
 #include "slotcast/event.h"
 #include "slotcast/status.h"
+#include "store/store.h"
 
 /* ---- limits ---- */
 
@@ -64,6 +66,8 @@ struct broker_options {
   const char *free_helper; /* run when registered memory is not needed any more; NULL: none is */
   uint64_t slow_hold_ms;   /* who holds a message, or keeps publishers waiting, so long is slow; 0: nobody is */
   struct limits limits;
+  const char *shadows[SLC__STORE_KEEPERS_MAX]; /* sockets of who keeps the records; NULL: nobody */
+  bool fdstore;                                /* the service manager keeps them */
 };
 
 /* ---- who and what ---- */
@@ -71,11 +75,26 @@ struct broker_options {
 struct broker;
 struct client;
 struct user;
+struct channel;
+
+enum record_kind { RECORD_BROKER, RECORD_PROCESS, RECORD_CHANNEL, RECORD_TABLE, RECORD_VIRTUAL, RECORD_USER };
+
+/* In each thing that outlives the broker: what the keepers have of it (record.c). */
+struct records;
+struct record {
+  TAILQ_ENTRY(record) link;      /* of those that have changed since the last commit */
+  struct records *records;       /* NULL: nobody keeps any */
+  const struct channel *channel; /* that it is of; NULL: of none */
+  enum record_kind kind;
+  bool is_changed;
+};
 
 struct process {
   LIST_ENTRY(process) link;
   uv_poll_t poll; /* of the pidfd */
   struct broker *broker;
+  struct record record; /* while it has users */
+  uint64_t serial;
   struct slc__peer peer;
   struct account *account;
   LIST_HEAD(, client) clients;
@@ -93,6 +112,7 @@ struct client {
 };
 
 struct table {
+  struct record record;
   uint32_t id; /* 1, 2, 3 .. per channel */
   uid_t uid;
   int fd, bell_fd;
@@ -123,6 +143,10 @@ struct lifeline {
 };
 
 struct channel {
+  struct broker *broker;
+  struct record record;
+  bool has_new_generation; /* that is not on record yet */
+  uint64_t serial;
   char *name;
   char *type;              /* "": any */
   struct account *account; /* of whoever made it: pays for the memory */
@@ -152,7 +176,7 @@ struct channel {
   struct virtual **virtual_ids; /* by id */
   uint32_t virtual_count;       /* of those with an id */
   uint32_t virtual_next;        /* ids up to this one were given */
-  uint64_t virtual_leavings;
+  uint64_t virtual_serials, virtual_leavings;
   uint64_t virtual_memory; /* bytes of their records */
   /* What the first who said it has settled (life.c); 0: nobody has, there is no limit. */
   bool is_fixed;      /* does not grow */
@@ -166,13 +190,20 @@ struct channel {
     bool is_waiting;        /* some publisher, for a slot */
   } watch;                  /* watch.c: at the last look */
   uint32_t own_share;       /* slots promised to the broker's own publisher */
+  bool is_lost;             /* its record is damaged: its memory may be in use, and is nobody's to free */
   bool is_told;             /* on the events channel: it has or had users */
   bool is_persistent;       /* stays without users until it is removed */
   struct lingering *linger; /* NULL: it has users, or stays without */
+  int64_t lingers_until;    /* then, CLOCK_MONOTONIC, ns */
+  /* Whoever it was told of at these stages of the records is rung when that has gone out; 0: nobody. */
+  uint64_t ring_first, ring_last;
+  TAILQ_ENTRY(channel) ringing;
 };
 
 /* One of a multiplexer. */
 struct virtual {
+  struct record record;
+  uint64_t serial; /* 1, 2, 3 .. per channel */
   char *name;
   char *type;    /* "": any */
   uint32_t id;   /* 0: no publisher came yet */
@@ -190,6 +221,7 @@ struct span {
 
 struct user {
   LIST_ENTRY(user) of_channel, of_process;
+  struct record record;
   uint64_t id;
   struct channel *channel;
   struct process *process;
@@ -243,7 +275,9 @@ struct broker {
   bool is_telling;       /* somebody subscribed to events at the last look for them */
   void *channels;        /* tsearch tree by name */
   bool is_closing;
-  uint64_t last_user;
+  struct record record;
+  struct records *records; /* NULL: nobody keeps any, and who is left goes on without a successor */
+  uint64_t last_user, last_channel, last_process;
   LIST_HEAD(, process) processes;
   LIST_HEAD(, account) accounts;
 };
@@ -257,6 +291,81 @@ int broker_lock_session(struct broker *broker);
 /* Closes everything; the loop ends when the handles are closed. */
 void broker_close(struct broker *broker);
 
+/* ---- record.c ---- */
+
+bool records_are_wanted(const struct broker *broker); /* keepers are configured */
+/* From now on there are records, of nothing yet.  Statuses of slc__store_open. */
+int records_open(struct broker *broker);
+/* What was committed stays with the keepers. */
+void records_close(struct broker *broker);
+/* What an earlier broker left, as slc__store_load. */
+int records_load(struct broker *broker, void (*visit)(void *ctx, struct slc__store_record *record), void *ctx,
+                 size_t *ret_count);
+/* It is of this channel or (NULL) of none; unchanged. */
+void record_init(struct record *record, struct broker *broker, enum record_kind kind, const struct channel *channel);
+/* It will be on record, as it is at the end of this turn of the loop; and from now on, what is sent to clients waits
+ * for that.  So this comes before the sending. */
+void record_changed(struct record *record);
+/* At once, since a descriptor that is on record is to be closed. */
+void record_now(struct record *record);
+/* It is on record no more; before its descriptors are closed. */
+void record_gone(struct record *record);
+void record_generation_gone(struct channel *channel, const struct generation *generation);
+/* Who is named in what waits may have missed a ring meanwhile: rings everybody when it has gone out. */
+void record_ring(struct channel *channel);
+void record_ring_not(struct channel *channel); /* it goes */
+/* What a connection sends waits for the records. */
+void records_hold(const struct broker *broker, struct slc__connection *connection);
+/* The broker ends, and another one goes on with what is kept: names and registered memory stay. */
+bool is_left_to_successor(const struct broker *broker);
+
+/* ---- encode.c ---- */
+
+enum { RECORD_VERSION = 1 };
+struct record_key {
+  size_t size;
+  unsigned char bytes[SLC__STORE_KEY_MAX];
+};
+/* What a key says. */
+struct record_name {
+  char kind;       /* its first character: '0' broker, '1' process .. in the order of recovery */
+  uint64_t number; /* of a process, or of a channel */
+  uint64_t id[2];  /* in the channel; of a generation its number and the page's first slot */
+};
+void record_key(const struct record *record, struct record_key *ret_key);
+bool record_name(const void *key, size_t size, struct record_name *ret_name);
+/* Puts it as it is.  Statuses of slc__store_put. */
+int record_put(struct slc__store *store, const struct record *record);
+int record_put_generation(struct slc__store *store, const struct channel *channel, const struct generation *generation);
+void record_drop_generation(struct slc__store *store, const struct channel *channel,
+                            const struct generation *generation);
+/* A record as it was put: bytes as written, and the descriptors that went with it.  SLC_PROTOCOL: it is damaged;
+ * SLC_VERSION: of a newer release; SLC_NO_MEMORY. */
+int record_decode(const struct slc__store_record *stored, Slotcast__Record **ret_record);
+
+/* ---- restore.c: each thing from its record, unless it is damaged (SLC_PROTOCOL ..); takes the descriptors ---- */
+
+int restore_broker(struct broker *broker, const Slotcast__BrokerRecord *body, struct slc__store_record *stored);
+int restore_process(struct broker *broker, uint64_t serial, const Slotcast__ProcessRecord *body,
+                    struct slc__store_record *stored, struct process **ret_process);
+/* *ret_channel is set also where that fails, if there is so much of it that users of it can be. */
+int restore_channel(struct broker *broker, uint64_t serial, const Slotcast__ChannelRecord *body,
+                    struct slc__store_record *stored, struct channel **ret_channel);
+int restore_generation(struct channel *channel, uint32_t number, uint32_t first, const Slotcast__GenerationRecord *body,
+                       struct slc__store_record *stored);
+int restore_table(struct channel *channel, uint32_t id, const Slotcast__TableRecord *body,
+                  struct slc__store_record *stored);
+int restore_user(struct channel *channel, struct process *process, uint64_t id, const Slotcast__UserRecord *body,
+                 struct slc__store_record *stored);
+
+/* ---- recover.c ---- */
+
+/* What an earlier broker left is here again, as its records say; nobody is told anything yet.  SLC_VERSION: they are a
+ * newer release's; the statuses of slc__store_load. */
+int recover(struct broker *broker);
+/* Goes on with it: those who ended meanwhile go, everybody is rung. */
+void recover_finish(struct broker *broker);
+
 /* ---- memory.c ---- */
 
 /* Makes an object of a channel whose geometry says of what.  The statuses of slc__object_create, or of
@@ -268,6 +377,8 @@ int channel_object(struct broker *broker, const struct channel *channel, enum sl
 int channel_directory(struct broker *broker, const struct channel *channel, int *ret_fd);
 int channel_object_mapped(struct broker *broker, const struct channel *channel, enum slc__object_kind kind,
                           uint64_t size, int *ret_fd, struct slc__mapping *ret_mapping);
+/* Closes it, and takes its name away, unless another broker goes on with it. */
+void channel_object_close(const struct channel *channel, int *fd);
 /* Backend and pages of a new channel: as the request says, else as the broker has it.  SLC_INVALID. */
 int memory_choose(const struct broker *broker, const Slotcast__OpenPublisher *request, struct slc__geometry *geometry);
 /* SLC_INCOMPATIBLE: the channel has another backend or other pages. */
@@ -284,12 +395,18 @@ void account_unref(struct account *account);                   /* takes NULL */
 /* SLC_LIMIT with a sentence that names the limit, its value and its option. */
 int charge(struct broker *broker, struct account *account, enum limit_kind kind, uint64_t amount);
 void discharge(struct account *account, enum limit_kind kind, uint64_t amount);
+/* What was there before the broker began, whatever the limit. */
+void charge_again(struct account *account, enum limit_kind kind, uint64_t amount);
 void limits_init(struct limits *limits);
 uint64_t *limit_field(struct limits *limits, enum limit_kind kind);
 const char *limit_option(enum limit_kind kind);
 
 /* ---- process.c ---- */
 
+/* Another process, watched from now on.  Takes the peer's pidfd over, unless it fails. */
+int process_make(struct broker *broker, struct slc__peer *peer, struct process **ret_process);
+/* The processes that have ended while nobody looked. */
+void process_reap(struct broker *broker);
 /* The process at the other end of a connection, watched from now on.  Takes the peer's pidfd over. */
 int process_find(struct broker *broker, struct slc__peer *peer, struct process **ret_process);
 /* Forgets a process that has neither clients nor users. */
@@ -316,6 +433,9 @@ int answer_refusal(struct client *client, uint64_t serial, int status);
 
 struct channel *channel_find(struct broker *broker, const char *name);
 int channel_make(struct broker *broker, struct account *account, const char *name, struct channel **ret_channel);
+/* The same, charged for and numbered already.  SLC_NO_MEMORY. */
+int channel_add(struct broker *broker, struct account *account, const char *name, uint64_t serial,
+                struct channel **ret_channel);
 void channel_free(struct broker *broker, struct channel *channel);
 /* Control and buffers for this shape; the geometry is checked. */
 int channel_shape(struct broker *broker, struct channel *channel, const struct slc__geometry *geometry);
@@ -346,6 +466,10 @@ int channel_check_budget(const struct channel *channel, uint32_t slots, uint64_t
 int generation_grow(struct broker *broker, struct channel *channel, uint64_t wanted, uint64_t slot_size);
 /* Answers with a generation (0: the newest), in a split channel with a page of it; SLC_GONE. */
 int send_generation(struct user *user, uint64_t serial, uint32_t number, uint32_t first);
+/* Room in the list for one more.  SLC_NO_MEMORY. */
+int generation_reserve(struct channel *channel);
+/* Old ones may go now, and are looked for as long as there are any. */
+void generations_watch(struct broker *broker, struct channel *channel);
 /* Frees the generations in which no message is left, nor can come to be. */
 void generations_sweep(struct channel *channel);
 void generations_free(struct channel *channel);
@@ -389,8 +513,11 @@ bool names_are_for(const struct channel *channel, uint32_t slots_per_object);
 /* A directory, paid for with all that will be in it. */
 int names_make(struct broker *broker, struct channel *channel, struct generation *generation, uint32_t slots_per_object,
                struct names *ret_names);
-/* Every name goes, and with the last user of each object its memory. */
-void names_remove(struct names *names);
+/* One that was there before; takes the directory.  SLC_PROTOCOL: it can't be. */
+int names_restore(struct channel *channel, struct generation *generation, uint32_t slots_per_object, int *fd,
+                  struct names *ret_names);
+/* Every name goes, and with the last user of each object its memory; unless another broker goes on with them. */
+void names_free(const struct channel *channel, struct names *names);
 /* Whether every object is there.  SLC_INVALID. */
 int names_check(const struct channel *channel, const struct generation *generation, const struct names *names);
 
@@ -404,19 +531,24 @@ void helpers_forget(struct broker *broker);
 
 /* Lines for a subscriber in a table of its uid, opened and admitted. */
 int table_admit(struct broker *broker, struct channel *channel, struct user *user);
+/* What publishers are told of its lines, which are its own. */
+void table_mark(struct user *user);
 void table_dismiss(struct user *user);
 /* Its line gates nothing any more, and its holds still count. */
 void table_shut(struct user *user);
-void table_free(struct table *table);
+void table_free(const struct channel *channel, struct table *table);
 
 /* ---- virtual.c ---- */
 
 /* Found, or made; one user more. */
-int virtual_obtain(struct broker *broker, struct channel *channel, const char *name, struct virtual **ret_virtual);
+int virtual_obtain(struct channel *channel, const char *name, struct virtual **ret_virtual);
 /* One user less.  Takes NULL. */
 void virtual_release(struct channel *channel, struct virtual *virtual);
 /* It has an id from now on, `wanted` or (0) any.  SLC_INCOMPATIBLE, SLC_LIMIT. */
 int virtual_number(struct channel *channel, struct virtual *virtual, uint32_t wanted);
+/* One that was there before.  SLC_PROTOCOL: it can't be. */
+int virtual_restore(struct channel *channel, uint64_t serial, const Slotcast__VirtualRecord *body);
+struct virtual *virtual_find(const struct channel *channel, const char *name); /* NULL: there is none */
 /* With the channel's shape, and without it again. */
 int virtuals_shape(struct channel *channel);
 void virtuals_unshape(struct channel *channel);
@@ -430,6 +562,8 @@ void virtual_adopt_type(struct virtual *virtual, const char *type);
 
 int publisher_join(struct client *client, const Slotcast__OpenPublisher *request, struct user **ret_user);
 int subscriber_join(struct client *client, const Slotcast__OpenSubscriber *request, struct user **ret_user);
+/* A user without a place yet, charged for and numbered already.  SLC_NO_MEMORY. */
+int user_add(struct channel *channel, struct process *process, uint64_t id, struct user **ret_user);
 /* After its goodbye or its process's death: everything that it had goes back into use; the channel goes with its last
  * user. */
 void user_leave(struct user *user);
@@ -440,6 +574,10 @@ void user_die(struct user *user);
 void user_shut(struct user *user, enum slc__closed why);
 /* Its record goes; what it has in shared memory is not touched. */
 void user_forget(struct user *user);
+
+/* One more, or one less, in its channel's counts; and those for everybody to see. */
+void user_count(struct user *user, int change);
+void channel_set_counts(const struct channel *channel);
 
 /* The channel takes the shape that is asked for, or has it already: SLC_INCOMPATIBLE.  Room for `promised` more slots:
  * SLC_NO_BUDGET.  Those who waited for a shape have their lines then, and are told by channel_attach_waiting.
@@ -468,6 +606,8 @@ int user_reclaim(struct client *client, uint64_t serial, const Slotcast__Reclaim
 
 /* Found, or made for this account. */
 int channel_obtain(struct broker *broker, struct account *account, const char *name, struct channel **ret_channel);
+/* It lingers until then (CLOCK_MONOTONIC, ns).  False: no memory. */
+bool channel_linger_until(struct broker *broker, struct channel *channel, int64_t until);
 /* Goes, lingers or stays: what is to be done with a channel that may have no users any more. */
 void channel_release(struct broker *broker, struct channel *channel);
 /* It has its first user, or was created by request: tells so once. */
@@ -531,6 +671,8 @@ int outgoing_try_send(struct outgoing *outgoing, struct client *client);
 
 /* For a subscriber that publishers will wait for.  SLC_NO_MEMORY. */
 int lifeline_join(struct user *user);
+/* The same for one that was there before, with the number that it had. */
+int lifeline_restore(struct user *user, uint32_t id);
 /* It does not any more; nothing for others. */
 void lifeline_leave(struct user *user);
 

@@ -39,15 +39,17 @@ void channel_for_each(struct broker *broker, void (*visit)(struct channel *chann
 
 /* ---- making and freeing ---- */
 
-int channel_make(struct broker *broker, struct account *account, const char *name, struct channel **ret_channel) {
-  int status = charge(broker, account, LIMIT_channels, 1);
-  if (status != SLC_OK) return status;
+int channel_add(struct broker *broker, struct account *account, const char *name, uint64_t serial,
+                struct channel **ret_channel) {
   struct channel *channel = calloc(1, sizeof *channel);
   if (channel != NULL) {
     channel->name = strdup(name);
     channel->type = strdup("");
     channel->control_fd = channel->buffers_fd = -1;
     LIST_INIT(&channel->users);
+    channel->broker = broker;
+    channel->serial = serial;
+    record_init(&channel->record, broker, RECORD_CHANNEL, channel);
   }
   if (channel == NULL || channel->name == NULL || channel->type == NULL ||
       tsearch(channel, &broker->channels, by_name) == NULL) {
@@ -56,29 +58,38 @@ int channel_make(struct broker *broker, struct account *account, const char *nam
       free(channel->type);
     }
     free(channel);
-    discharge(account, LIMIT_channels, 1);
     return slc__fail(SLC_NO_MEMORY, "no memory for the channel %s", name);
   }
   channel->account = account;
   account->references++;
+  record_changed(&channel->record);
   *ret_channel = channel;
   return SLC_OK;
 }
 
-static void object_close(int *fd) {
-  if (*fd >= 0) slc__object_unlink(*fd);
-  slc__fd_close(fd);
+int channel_make(struct broker *broker, struct account *account, const char *name, struct channel **ret_channel) {
+  int status = charge(broker, account, LIMIT_channels, 1);
+  if (status != SLC_OK) return status;
+  status = channel_add(broker, account, name, broker->last_channel + 1, ret_channel);
+  if (status != SLC_OK) {
+    discharge(account, LIMIT_channels, 1);
+    return status;
+  }
+  broker->last_channel++;
+  record_changed(&broker->record);
+  return SLC_OK;
 }
 
 void channel_unshape(struct channel *channel) {
+  record_changed(&channel->record);
   generations_free(channel);
-  for (uint32_t i = 0; i < channel->table_count; i++) table_free(channel->tables[i]);
+  for (uint32_t i = 0; i < channel->table_count; i++) table_free(channel, channel->tables[i]);
   free(channel->tables);
   channel->tables = NULL;
   channel->table_count = 0;
   slc__mapping_deinit(&channel->control_mapping);
-  object_close(&channel->control_fd);
-  object_close(&channel->buffers_fd);
+  channel_object_close(channel, &channel->control_fd);
+  channel_object_close(channel, &channel->buffers_fd);
   virtuals_unshape(channel);
   free(channel->publisher_ids);
   channel->publisher_ids = NULL;
@@ -90,7 +101,9 @@ void channel_unshape(struct channel *channel) {
 void channel_free(struct broker *broker, struct channel *channel) {
   if (channel->is_told) event_of_channel(broker, channel, SLC_EVENT_CHANNEL_REMOVED);
   tdelete(channel, &broker->channels, by_name);
+  record_ring_not(channel);
   channel_unshape(channel);
+  record_gone(&channel->record);
   discharge(channel->account, LIMIT_channels, 1);
   account_unref(channel->account);
   slc__log(SLC__LOG_DEBUG, "channel %s has gone", channel->name);
@@ -133,6 +146,7 @@ int channel_shape(struct broker *broker, struct channel *channel, const struct s
     return status;
   }
   channel->is_shaped = true;
+  record_changed(&channel->record);
   return SLC_OK;
 }
 
@@ -150,6 +164,7 @@ void channel_adopt_type(struct channel *channel, const char *type) {
   if (copy == NULL) return;
   free(channel->type);
   channel->type = copy;
+  record_changed(&channel->record);
 }
 
 /* ---- budget ---- */

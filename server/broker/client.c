@@ -70,6 +70,7 @@ static int client_make(struct broker *broker, struct process *process, int *fd) 
   }
   client->broker = broker;
   client->process = process;
+  records_hold(broker, client->connection);
   LIST_INSERT_HEAD(&process->clients, client, link);
   return SLC_OK;
 }

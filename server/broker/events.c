@@ -153,7 +153,8 @@ bool events_are_wanted(const struct broker *broker) {
 
 /* ---- the channel ---- */
 
-static int make_publisher(struct broker *broker, struct events *events) {
+/* One that was there before has left nothing but what its repair frees. */
+static int make_publisher(struct broker *broker, struct events *events, bool is_recovered) {
   struct channel *channel = events->channel;
   struct slc__buffers buffers;
   uint64_t size = slc__layout_buffers_size(&channel->geometry);
@@ -161,6 +162,7 @@ static int make_publisher(struct broker *broker, struct events *events) {
                                SLC__READ_WRITE, broker->session, &events->buffers_mapping);
   if (status != SLC_OK) return status;
   slc__buffers_init(&buffers, &channel->geometry, events->buffers_mapping.base);
+  if (is_recovered) slc__repair(&channel->control, OWN_ID);
   events->membership.epoch = channel->epoch;
   status = slc__pub_init(&events->pub, &channel->control, &buffers, OWN_ID, OWN_BATCH, &events->membership,
                          sync_nothing, NULL);
@@ -169,7 +171,7 @@ static int make_publisher(struct broker *broker, struct events *events) {
   channel->publisher_ids[OWN_ID] = 1;
   channel->own_share = OWN_SHARE;
   channel->publishers = 1;
-  atomic_fetch_add_explicit(&channel->control.page->publishers_joined, 1, memory_order_relaxed);
+  if (!is_recovered) atomic_fetch_add_explicit(&channel->control.page->publishers_joined, 1, memory_order_relaxed);
   atomic_store_explicit(&channel->control.page->publishers, 1, memory_order_relaxed);
   return SLC_OK;
 }
@@ -186,9 +188,22 @@ static int make_channel(struct broker *broker, struct events *events) {
   channel_adopt_type(events->channel, SLC_EVENTS_TYPE);
   events->channel->is_fixed = true;
   events->channel->is_persistent = true;
-  status = channel_shape(broker, events->channel, &geometry);
-  if (status == SLC_OK) status = make_publisher(broker, events);
-  return status;
+  return channel_shape(broker, events->channel, &geometry);
+}
+
+/* Its subscribers are clients like others: they go on with it. */
+static int find_channel(struct broker *broker, struct events *events) {
+  events->channel = channel_find(broker, SLC_EVENTS_CHANNEL);
+  bool is_recovered = events->channel != NULL;
+  int status = SLC_OK;
+  if (is_recovered) {
+    events->account = events->channel->account;
+    events->account->references++;
+  } else {
+    events->account = account_own(broker);
+    status = events->account == NULL ? SLC_NO_MEMORY : make_channel(broker, events);
+  }
+  return status == SLC_OK ? make_publisher(broker, events, is_recovered) : status;
 }
 
 static void events_free(struct events *events) {
@@ -203,10 +218,7 @@ static void events_free(struct events *events) {
 void events_open(struct broker *broker) {
   struct events *events = calloc(1, sizeof *events);
   int status = SLC_NO_MEMORY;
-  if (events != NULL) {
-    events->account = account_own(broker);
-    status = events->account == NULL ? SLC_NO_MEMORY : make_channel(broker, events);
-  }
+  if (events != NULL) status = find_channel(broker, events);
   if (status == SLC_OK) {
     broker->events = events;
     return;
@@ -222,9 +234,11 @@ void events_close(struct broker *broker) {
   struct events *events = broker->events;
   if (events == NULL) return;
   broker->events = NULL;
-  slc__pub_leave(&events->pub);
+  if (!is_left_to_successor(broker)) {
+    slc__pub_leave(&events->pub);
+    atomic_store_explicit(&events->channel->control.page->publishers, 0, memory_order_seq_cst);
+    channel_ring_all(events->channel);
+  }
   events->channel->publishers = 0;
-  atomic_store_explicit(&events->channel->control.page->publishers, 0, memory_order_seq_cst);
-  channel_ring_all(events->channel);
   events_free(events);
 }

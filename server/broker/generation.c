@@ -33,14 +33,15 @@ static void on_sweep(uv_timer_t *timer);
 
 static void tell_grown(struct broker *broker, struct channel *channel, const struct generation *fresh) {
   channel->generation = fresh->number;
+  channel->has_new_generation = true;
+  record_changed(&channel->record);
   atomic_store_explicit(&channel->control.page->generation, fresh->number, memory_order_seq_cst);
   slc__log(SLC__LOG_DEBUG, "channel %s has slots of %llu bytes now (generation %u)", channel->name,
            (unsigned long long)fresh->slot_size, fresh->number);
   if (fresh->number > 1) event_of_channel(broker, channel, SLC_EVENT_CHANNEL_GREW);
 }
 
-/* Room in the list for one more. */
-static int reserve(struct channel *channel) {
+int generation_reserve(struct channel *channel) {
   struct generation *list = reallocarray(channel->generations, channel->generation_count + 1, sizeof *list);
   if (list == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for larger slots of %s", channel->name);
   channel->generations = list;
@@ -52,7 +53,7 @@ static int generation_make(struct broker *broker, struct channel *channel, uint6
   int status = charge(broker, channel->account, LIMIT_memory, memory);
   if (status != SLC_OK) return status;
   struct generation fresh = {.number = channel->generation + 1, .fd = -1, .slot_size = slot_size, .memory = memory};
-  status = reserve(channel);
+  status = generation_reserve(channel);
   if (status == SLC_OK) status = channel_object(broker, channel, SLC__OBJECT_PAYLOADS, memory, &fresh.fd);
   if (status != SLC_OK) {
     discharge(channel->account, LIMIT_memory, memory);
@@ -64,8 +65,7 @@ static int generation_make(struct broker *broker, struct channel *channel, uint6
   return SLC_OK;
 }
 
-/* Old ones may go now, and are looked for as long as there are any. */
-static void sweep_from_now_on(struct broker *broker, struct channel *channel) {
+void generations_watch(struct broker *broker, struct channel *channel) {
   generations_sweep(channel);
   if (channel->generation_count > 1 && !uv_is_active((uv_handle_t *)&broker->sweeper))
     uv_timer_start(&broker->sweeper, on_sweep, SWEEP_MS, SWEEP_MS);
@@ -85,7 +85,7 @@ int generation_grow(struct broker *broker, struct channel *channel, uint64_t wan
   if (wanted <= generation_largest(channel)) return SLC_OK;
   int status = check_sizes(channel, wanted, slot_size);
   if (status == SLC_OK) status = generation_make(broker, channel, slot_size);
-  if (status == SLC_OK) sweep_from_now_on(broker, channel);
+  if (status == SLC_OK) generations_watch(broker, channel);
   return status;
 }
 
@@ -108,10 +108,11 @@ void generation_roll_back(struct channel *channel) {
 /* What it costs is charged with what is registered, or with its directory. */
 static int pending_make(struct broker *broker, struct channel *channel, const Slotcast__Grow *request) {
   struct generation fresh = {.number = channel->last_pending + 1, .fd = -1, .slot_size = request->slot_size};
-  int status = reserve(channel); /* so that nothing can fail any more when it is complete */
+  int status = generation_reserve(channel); /* so that nothing can fail any more when it is complete */
   if (status == SLC_OK) status = split_new(broker, channel, &fresh, request->slots_per_object);
   if (status != SLC_OK) return status;
   channel->last_pending = fresh.number;
+  record_changed(&channel->record);
   channel->pending = fresh;
   return SLC_OK;
 }
@@ -137,7 +138,7 @@ void generation_settle(struct broker *broker, struct channel *channel) {
   *fresh = channel->pending;
   channel->pending = (struct generation){.fd = -1};
   tell_grown(broker, channel, fresh);
-  sweep_from_now_on(broker, channel);
+  generations_watch(broker, channel);
 }
 
 /* ---- answering ---- */
@@ -188,8 +189,8 @@ int send_generation(struct user *user, uint64_t serial, uint32_t number, uint32_
 /* ---- freeing ---- */
 
 static void generation_drop(struct channel *channel, struct generation *generation) {
-  if (generation->fd >= 0) slc__object_unlink(generation->fd);
-  slc__fd_close(&generation->fd);
+  record_generation_gone(channel, generation);
+  channel_object_close(channel, &generation->fd);
   split_free(channel, generation);
   discharge(channel->account, LIMIT_memory, generation->memory);
   channel->memory -= generation->memory;

@@ -30,6 +30,7 @@ void channel_revive(struct channel *channel) {
   if (channel->linger == NULL) return;
   uv_close((uv_handle_t *)&channel->linger->timer, on_linger_closed);
   channel->linger = NULL;
+  record_changed(&channel->record);
 }
 
 static void on_linger_over(uv_timer_t *timer) {
@@ -41,7 +42,7 @@ static void on_linger_over(uv_timer_t *timer) {
 }
 
 /* False: no memory, then it goes at once. */
-static bool linger_begin(struct broker *broker, struct channel *channel) {
+bool channel_linger_until(struct broker *broker, struct channel *channel, int64_t until) {
   struct lingering *linger = calloc(1, sizeof *linger);
   if (linger == NULL) return false;
   linger->broker = broker;
@@ -50,9 +51,16 @@ static bool linger_begin(struct broker *broker, struct channel *channel) {
   linger->timer.data = linger;
   uv_update_time(broker->loop);
   /* Rounded up: it stays at least so long. */
-  uv_timer_start(&linger->timer, on_linger_over, channel->linger_ns / NS_PER_MS + 1, 0);
+  int64_t left = until - slc__clock_ns();
+  uv_timer_start(&linger->timer, on_linger_over, left > 0 ? (uint64_t)left / NS_PER_MS + 2 : 0, 0);
   channel->linger = linger;
+  channel->lingers_until = until;
+  record_changed(&channel->record);
   return true;
+}
+
+static int64_t deadline_of(uint64_t linger_ns) {
+  return slc__deadline_after(linger_ns < INT64_MAX ? (int64_t)linger_ns : INT64_MAX);
 }
 
 /* ---- coming and going ---- */
@@ -67,7 +75,8 @@ int channel_obtain(struct broker *broker, struct account *account, const char *n
 /* What has no shape has no messages, and lingers for nobody. */
 void channel_release(struct broker *broker, struct channel *channel) {
   if (!LIST_EMPTY(&channel->users) || channel->is_persistent || channel->linger != NULL) return;
-  if (channel->linger_ns > 0 && channel->is_shaped && !broker->is_closing && linger_begin(broker, channel)) return;
+  bool lingers = channel->linger_ns > 0 && channel->is_shaped && !broker->is_closing;
+  if (lingers && channel_linger_until(broker, channel, deadline_of(channel->linger_ns))) return;
   channel_free(broker, channel);
 }
 
@@ -126,6 +135,7 @@ int channel_check_terms(const struct channel *channel, const Slotcast__OpenPubli
 }
 
 void channel_adopt_terms(struct channel *channel, const Slotcast__OpenPublisher *request) {
+  record_changed(&channel->record);
   if (request->fixed_size) channel->is_fixed = true; /* they agree, or it is the first */
   if (request->slow_policy != 0) channel->slow_policy = request->slow_policy;
   if (channel->max_subscribers == 0) channel->max_subscribers = request->max_subscribers;
@@ -250,6 +260,7 @@ static int create(struct client *client, struct channel *channel, const Slotcast
 void channel_tell(const struct broker *broker, struct channel *channel) {
   if (channel->is_told) return;
   channel->is_told = true;
+  record_changed(&channel->record);
   event_of_channel(broker, channel, SLC_EVENT_CHANNEL_CREATED);
 }
 
@@ -298,6 +309,7 @@ int channel_remove(struct client *client, const Slotcast__RemoveChannel *request
   }
   channel->is_persistent = false;
   channel->linger_ns = 0;
+  record_changed(&channel->record);
   channel_revive(channel);
   channel_release(client->broker, channel);
   return SLC_OK;

@@ -78,6 +78,10 @@ int charge(struct broker *broker, struct account *account, enum limit_kind kind,
   return SLC_OK;
 }
 
+void charge_again(struct account *account, enum limit_kind kind, uint64_t amount) {
+  *limit_field(&account->used, kind) += amount;
+}
+
 void discharge(struct account *account, enum limit_kind kind, uint64_t amount) {
   *limit_field(&account->used, kind) -= amount;
 }

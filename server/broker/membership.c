@@ -208,6 +208,8 @@ void membership_push(struct user *publisher) {
 
 void membership_announce(struct channel *channel) {
   uint64_t epoch = ++channel->epoch;
+  record_changed(&channel->record);
+  record_ring(channel);
   struct user *user;
   LIST_FOREACH(user, &channel->users, of_channel) {
     if (user->is_publisher) push_as_of(user, epoch);

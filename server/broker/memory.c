@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/error.h"
 #include "broker/broker.h"
 #include "shm/pages.h"
@@ -33,6 +34,11 @@ int channel_object_mapped(struct broker *broker, const struct channel *channel, 
   if (status != SLC_OK) return status;
   return slc__object_map(*ret_fd, slc__memory_of(&channel->geometry), kind, size, SLC__READ_WRITE, broker->session,
                          ret_mapping);
+}
+
+void channel_object_close(const struct channel *channel, int *fd) {
+  if (*fd >= 0 && !is_left_to_successor(channel->broker)) slc__object_unlink(*fd);
+  slc__fd_close(fd);
 }
 
 /* ---- what is asked for ---- */

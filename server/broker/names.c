@@ -7,6 +7,7 @@
  *   - The broker keeps the directory and no object; it is paid for as if all were there from the beginning.
  * Thread: the loop's. */
 #include "base/cleanup.h"
+#include "base/error.h"
 #include "broker/broker.h"
 #include "shm/payload.h"
 
@@ -55,9 +56,24 @@ int names_make(struct broker *broker, struct channel *channel, struct generation
   return SLC_OK;
 }
 
-void names_remove(struct names *names) {
+int names_restore(struct channel *channel, struct generation *generation, uint32_t slots_per_object, int *fd,
+                  struct names *ret_names) {
+  if (channel->geometry.backend != SLC__BACKEND_SHM || slots_per_object > channel->geometry.slots)
+    return slc__fail(SLC_PROTOCOL, "its payloads can't have names");
+  int status = slc__object_directory_check(*fd);
+  if (status != SLC_OK) return status;
+  uint64_t memory = memory_of(channel, generation, slots_per_object);
+  charge_again(channel->account, LIMIT_descriptors, 1);
+  charge_again(channel->account, LIMIT_memory, memory);
+  channel->memory += memory;
+  generation->memory += memory;
+  *ret_names = (struct names){.directory = slc__fd_take(fd), .slots_per_object = slots_per_object};
+  return SLC_OK;
+}
+
+void names_free(const struct channel *channel, struct names *names) {
   if (names->directory < 0) return;
-  slc__object_directory_remove(names->directory);
+  if (!is_left_to_successor(channel->broker)) slc__object_directory_remove(names->directory);
   slc__fd_close(&names->directory);
 }
 

@@ -4,6 +4,7 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "slotcast/status.h"
 
@@ -16,7 +17,9 @@ enum {
   OPTION_LEVEL,
   OPTION_TARGET,
   OPTION_SLOW_HOLD,
-  OPTION_HELPER
+  OPTION_HELPER,
+  OPTION_SHADOW,
+  OPTION_FDSTORE
 };
 
 static const char help_text[] =
@@ -41,6 +44,10 @@ static const char help_text[] =
     "                        that is told as an event, and channels may disconnect it\n"
     "  --free-helper PROGRAM run with CHANNEL GENERATION when memory that publishers allocated themselves is not\n"
     "                        needed any more; gets lines SLOT HANDLE OFFSET SIZE on its standard input\n"
+    "  --shadow PATH         the socket of a slotcast-shadow, which keeps what the broker knows for the broker after "
+    "it;\n"
+    "                        up to two\n"
+    "  --fdstore             the service manager keeps it (FileDescriptorStoreMax= in the unit)\n"
     "  --help, --version\n"
     "\n"
     "SIGTERM and SIGINT end it; publishers and subscribers go on without it.\n"
@@ -67,6 +74,17 @@ static int take_limit(struct limits *limits, enum limit_kind kind, const char *t
   char what[64];
   snprintf(what, sizeof what, "--%s takes a number", limit_option(kind));
   return usage_error(what, text);
+}
+
+static int take_shadow(const char *path, struct broker_options *options) {
+  for (size_t i = 0; i < SLC__STORE_KEEPERS_MAX; i++) {
+    if (options->shadows[i] != NULL && strcmp(options->shadows[i], path) == 0)
+      return usage_error("--shadow: the same one twice", path);
+    if (options->shadows[i] != NULL) continue;
+    options->shadows[i] = path;
+    return PARSE_RUN;
+  }
+  return usage_error("--shadow: there are at most two", path);
 }
 
 static int take(int option, const char *value, struct command_line *line) {
@@ -96,6 +114,11 @@ static int take(int option, const char *value, struct command_line *line) {
   case OPTION_HELPER:
     line->broker.free_helper = value;
     return PARSE_RUN;
+  case OPTION_SHADOW:
+    return take_shadow(value, &line->broker);
+  case OPTION_FDSTORE:
+    line->broker.fdstore = true;
+    return PARSE_RUN;
   case 'h':
     fputs(help_text, stdout);
     return 0;
@@ -118,6 +141,8 @@ int command_line_parse(int argc, char **argv, struct command_line *ret) {
       {"log-target", required_argument, NULL, OPTION_TARGET},
       {"slow-hold", required_argument, NULL, OPTION_SLOW_HOLD},
       {"free-helper", required_argument, NULL, OPTION_HELPER},
+      {"shadow", required_argument, NULL, OPTION_SHADOW},
+      {"fdstore", no_argument, NULL, OPTION_FDSTORE},
 #define LIMIT_OPTION(field, option, standard, what) {option, required_argument, NULL, OPTION_LIMIT + LIMIT_##field},
       SLC__LIMIT_MAP(LIMIT_OPTION)
 #undef LIMIT_OPTION

@@ -63,9 +63,7 @@ static struct process *find_living(struct broker *broker, const struct slc__peer
   return NULL;
 }
 
-int process_find(struct broker *broker, struct slc__peer *peer, struct process **ret_process) {
-  *ret_process = find_living(broker, peer);
-  if (*ret_process != NULL) return SLC_OK;
+int process_make(struct broker *broker, struct slc__peer *peer, struct process **ret_process) {
   struct process *process = calloc(1, sizeof *process);
   struct account *account = account_ref(broker, peer->uid);
   if (process == NULL || account == NULL || uv_poll_init(broker->loop, &process->poll, peer->pidfd) != 0) {
@@ -77,6 +75,7 @@ int process_find(struct broker *broker, struct slc__peer *peer, struct process *
   process->peer = *peer;
   peer->pidfd = -1;
   process->account = account;
+  record_init(&process->record, broker, RECORD_PROCESS, NULL);
   process->poll.data = process;
   LIST_INIT(&process->clients);
   LIST_INIT(&process->users);
@@ -88,6 +87,24 @@ int process_find(struct broker *broker, struct slc__peer *peer, struct process *
   }
   *ret_process = process;
   return SLC_OK;
+}
+
+int process_find(struct broker *broker, struct slc__peer *peer, struct process **ret_process) {
+  *ret_process = find_living(broker, peer);
+  if (*ret_process != NULL) return SLC_OK;
+  int status = process_make(broker, peer, ret_process);
+  if (status != SLC_OK) return status;
+  (*ret_process)->serial = ++broker->last_process;
+  record_changed(&broker->record);
+  return SLC_OK;
+}
+
+void process_reap(struct broker *broker) {
+  struct process *process, *next;
+  for (process = LIST_FIRST(&broker->processes); process != NULL; process = next) {
+    next = LIST_NEXT(process, link);
+    if (slc__pidfd_dead(process->peer.pidfd)) process_end(process, user_die);
+  }
 }
 
 /* Whoever lives goes on without us, so that nothing of theirs is touched. */

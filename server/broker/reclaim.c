@@ -24,6 +24,7 @@ static struct user *find(const struct client *client, const ProtobufCBinaryData 
 }
 
 void user_remember(struct user *user, const ProtobufCBinaryData *token) {
+  record_changed(&user->record);
   user->has_token = token->len == sizeof user->token;
   if (user->has_token) memcpy(user->token, token->data, sizeof user->token);
 }

@@ -173,9 +173,12 @@ static int handle_set_doorbell(struct client *client, uint64_t serial, const Slo
   if (user == NULL || message->n_descriptors != 1 ||
       message->descriptors[0]->kind != SLOTCAST__DESCRIPTOR_KIND__DOORBELL || !is_seqpacket(fds->fd[0]))
     return slc__fail(SLC_PROTOCOL, "its doorbell is not a SEQPACKET socket of one of its users");
-  slc__fd_close(&user->doorbell);
+  SLC__CLEANUP_FD int old = user->doorbell;
   user->doorbell = slc__fds_take(fds, 0);
   user->doorbell_id = ++user->channel->last_doorbell;
+  record_changed(&user->channel->record);
+  record_changed(&user->record);
+  if (old >= 0) record_now(&user->record);
   if (user->is_publisher)
     watchers_announce(user->channel);
   else if (user->table != NULL)

@@ -19,36 +19,12 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "broker/broker.h"
+#include "broker/split.h"
 #include "shm/payload.h"
 
 enum {
   ENTRIES_MAX = 2000,                             /* of one message: 36 bytes each at most */
   KEPT_FREE = 2 * (SLC__NET_DESCRIPTORS_MAX + 1), /* descriptors that registered ones never use up */
-};
-
-struct payload {
-  uint32_t file; /* 1 + index; 0: no memory yet */
-  uint64_t offset, handle;
-};
-
-struct memory_file {
-  int fd;
-  uint64_t size;
-  dev_t device; /* with `inode`: which file it is */
-  ino_t inode;
-  uid_t uid; /* of the process that registered it */
-  bool is_sealed;
-  bool is_external;
-};
-
-struct split {
-  struct broker *broker;
-  struct payload *slots;
-  uint32_t registered;
-  struct memory_file *files;
-  uint32_t file_count;
-  struct names names;
 };
 
 /* ---- life ---- */
@@ -97,10 +73,11 @@ static void tell_helper(const struct channel *channel, const struct split *split
 void split_free(struct channel *channel, struct generation *generation) {
   struct split *split = generation->split;
   if (split == NULL) return;
-  if (split->broker->options.free_helper != NULL) tell_helper(channel, split, generation);
+  if (split->broker->options.free_helper != NULL && !channel->is_lost && !is_left_to_successor(split->broker))
+    tell_helper(channel, split, generation);
   for (uint32_t i = 0; i < split->file_count; i++) slc__fd_close(&split->files[i].fd);
   discharge(channel->account, LIMIT_descriptors, split_descriptors(split));
-  names_remove(&split->names);
+  names_free(channel, &split->names);
   free(split->files);
   free(split->slots);
   free(split);

@@ -8,14 +8,13 @@
 
 enum { FIRST_TABLE_LINES = 29 /* one page */, TABLE_GROWTH = 8, TABLE_LINES_MAX = 4096 };
 
-void table_free(struct table *table) {
+void table_free(const struct channel *channel, struct table *table) {
   if (table == NULL) return;
+  record_gone(&table->record);
   slc__mapping_deinit(&table->mapping);
   slc__mapping_deinit(&table->bell_mapping);
-  if (table->fd >= 0) slc__object_unlink(table->fd);
-  if (table->bell_fd >= 0) slc__object_unlink(table->bell_fd);
-  slc__fd_close(&table->fd);
-  slc__fd_close(&table->bell_fd);
+  channel_object_close(channel, &table->fd);
+  channel_object_close(channel, &table->bell_fd);
   free(table->lines);
   free(table);
 }
@@ -58,12 +57,14 @@ static int table_make(struct broker *broker, struct channel *channel, struct acc
   status = tables == NULL || table == NULL ? slc__fail(SLC_NO_MEMORY, "no memory for a hold table")
                                            : table_fill(broker, channel, table, size);
   if (status != SLC_OK) {
-    table_free(table);
+    table_free(channel, table);
     discharge(channel->account, LIMIT_memory, memory);
     return status;
   }
   table->uid = account->uid;
   table->id = channel->table_count + 1;
+  record_init(&table->record, broker, RECORD_TABLE, channel);
+  record_changed(&table->record);
   channel->tables[channel->table_count++] = table;
   channel->memory += memory;
   *ret_table = table;
@@ -80,16 +81,26 @@ static uint32_t find_lines(const struct table *table, uint32_t lines) {
   return table->line_count;
 }
 
-static void admit(struct table *table, struct user *user, uint32_t line) {
+void table_mark(struct user *user) {
+  uint8_t *lines = user->table->lines + user->line;
   uint32_t left = user->max;
-  slc__line_open(table->mapping.base, line, user->max);
   for (uint32_t i = 0; i < slc__layout_lines_for(user->max); i++) {
-    uint32_t holds = left < SLC__LINE_HOLDS ? left : SLC__LINE_HOLDS;
-    table->lines[line + i] = (uint8_t)(holds | (i == 0 && user->is_reliable ? SLC__SCAN_RELIABLE : 0));
-    left -= holds;
+    lines[i] = (uint8_t)(left < SLC__LINE_HOLDS ? left : SLC__LINE_HOLDS);
+    left -= lines[i];
   }
+  if (user->is_too_slow) {
+    lines[0] |= SLC__SCAN_CLOSED;
+  } else if (user->is_reliable) {
+    lines[0] |= SLC__SCAN_RELIABLE;
+  }
+}
+
+static void admit(struct table *table, struct user *user, uint32_t line) {
+  slc__line_open(table->mapping.base, line, user->max);
   user->table = table;
   user->line = line;
+  table_mark(user);
+  record_changed(&user->record);
 }
 
 static int find_place(struct broker *broker, struct channel *channel, struct user *user) {
@@ -116,9 +127,8 @@ int table_admit(struct broker *broker, struct channel *channel, struct user *use
 }
 
 void table_shut(struct user *user) {
-  uint8_t *line = &user->table->lines[user->line];
   lifeline_leave(user);
-  *line = (uint8_t)((*line & SLC__SCAN_HOLDS) | SLC__SCAN_CLOSED);
+  table_mark(user);
 }
 
 void table_dismiss(struct user *user) {

@@ -23,24 +23,38 @@ enum {
 
 /* ---- a user without a place yet ---- */
 
-static int user_make(struct client *client, struct channel *channel, struct user **ret_user) {
-  int status = charge(client->broker, client->process->account, LIMIT_users, 1);
-  if (status != SLC_OK) return status;
+int user_add(struct channel *channel, struct process *process, uint64_t id, struct user **ret_user) {
   struct user *user = calloc(1, sizeof *user);
-  if (user == NULL) {
-    discharge(client->process->account, LIMIT_users, 1);
-    return slc__fail(SLC_NO_MEMORY, "no memory for one more user of %s", channel->name);
-  }
-  user->id = ++client->broker->last_user;
+  if (user == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for one more user of %s", channel->name);
+  user->id = id;
   user->channel = channel;
-  user->process = client->process;
-  user->client = client;
+  user->process = process;
   user->doorbell = -1;
+  record_init(&user->record, process->broker, RECORD_USER, channel);
+  record_changed(&process->record);
+  record_changed(&user->record);
+  LIST_INSERT_HEAD(&channel->users, user, of_channel);
+  LIST_INSERT_HEAD(&process->users, user, of_process);
+  *ret_user = user;
+  return SLC_OK;
+}
+
+static int user_make(struct client *client, struct channel *channel, struct user **ret_user) {
+  struct broker *broker = client->broker;
+  int status = charge(broker, client->process->account, LIMIT_users, 1);
+  if (status != SLC_OK) return status;
+  struct user *user;
+  status = user_add(channel, client->process, broker->last_user + 1, &user);
+  if (status != SLC_OK) {
+    discharge(client->process->account, LIMIT_users, 1);
+    return status;
+  }
+  broker->last_user++;
+  record_changed(&broker->record);
+  user->client = client;
   snprintf(user->name, sizeof user->name, "%s", client->name);
   memcpy(user->instance, client->instance, sizeof user->instance);
   channel_revive(channel);
-  LIST_INSERT_HEAD(&channel->users, user, of_channel);
-  LIST_INSERT_HEAD(&client->process->users, user, of_process);
   *ret_user = user;
   return SLC_OK;
 }
@@ -53,14 +67,14 @@ static void adopt_type(struct channel *channel, struct virtual *virtual, const c
   }
 }
 
-static void count_user(struct user *user, int change) {
+void user_count(struct user *user, int change) {
   *(user->is_publisher ? &user->channel->publishers : &user->channel->subscribers) += (uint32_t)change;
   if (user->virtual != NULL)
     *(user->is_publisher ? &user->virtual->publishers : &user->virtual->subscribers) += (uint32_t)change;
   user->is_counted = change > 0;
 }
 
-static void set_counts(const struct channel *channel) {
+void channel_set_counts(const struct channel *channel) {
   if (!channel->is_shaped) return;
   struct slc__control_page *page = channel->control.page;
   atomic_store_explicit(&page->publishers, channel->publishers, memory_order_seq_cst);
@@ -245,6 +259,7 @@ void channel_take_back(struct channel *channel) {
   LIST_FOREACH(user, &channel->users, of_channel) {
     lifeline_leave(user);
     user->table = NULL;
+    record_changed(&user->record);
   }
   channel_unshape(channel);
 }
@@ -351,11 +366,12 @@ static int publisher_admit(struct client *client, struct channel *channel, struc
   if (status != SLC_OK) return status;
   adopt_type(channel, virtual, request->type);
   channel_adopt_terms(channel, request);
-  count_user(*ret_user, 1);
+  user_count(*ret_user, 1);
   (*ret_user)->is_the_first = !channel->had_publisher;
   channel->had_publisher = true;
+  record_changed(&channel->record);
   atomic_fetch_add_explicit(&channel->control.page->publishers_joined, 1, memory_order_seq_cst);
-  set_counts(channel);
+  channel_set_counts(channel);
   channel_attach_waiting(channel);
   return SLC_OK;
 }
@@ -375,7 +391,7 @@ static int obtain(struct client *client, const char *name, const char *multiplex
   if (status == SLC_OK)
     status = channel_obtain(client->broker, client->process->account, is_virtual ? multiplexer : name, ret_channel);
   if (status == SLC_OK && is_virtual) {
-    status = virtual_obtain(client->broker, *ret_channel, name, ret_virtual);
+    status = virtual_obtain(*ret_channel, name, ret_virtual);
     if (status != SLC_OK) channel_release(client->broker, *ret_channel);
   }
   return status;
@@ -462,9 +478,9 @@ static int subscriber_admit(struct client *client, struct channel *channel, stru
     return status;
   }
   adopt_type(channel, virtual, request->type);
-  count_user(user, 1);
+  user_count(user, 1);
   begin_subscription(user);
-  set_counts(channel);
+  channel_set_counts(channel);
   *ret_user = user;
   return SLC_OK;
 }
@@ -489,11 +505,14 @@ int subscriber_join(struct client *client, const Slotcast__OpenSubscriber *reque
 /* It is no user of anything any more. */
 static void user_detach(struct user *user) {
   struct channel *channel = user->channel;
-  if (user->is_counted) count_user(user, -1);
+  if (user->is_counted) user_count(user, -1);
+  record_gone(&user->record);
+  record_changed(&channel->record); /* which has its totals */
   slc__fd_close(&user->doorbell);
   virtual_release(channel, user->virtual);
   LIST_REMOVE(user, of_channel);
   LIST_REMOVE(user, of_process);
+  if (LIST_EMPTY(&user->process->users)) record_gone(&user->process->record);
   discharge(user->process->account, LIMIT_users, 1);
 }
 
@@ -525,7 +544,7 @@ static void leave(struct user *user, bool has_died) {
   tell_left(user, has_died);
   bool was_watcher = user->is_publisher && user->doorbell >= 0;
   user_detach(user);
-  set_counts(channel);
+  channel_set_counts(channel);
   if (was_watcher) watchers_announce(channel);
   channel_ring_all(channel);
   channel_release(user->process->broker, channel);
@@ -543,6 +562,7 @@ void user_die(struct user *user) {
 /* The word in its line comes before the membership: whoever finds that a message of its own has gone finds why. */
 void user_shut(struct user *user, enum slc__closed why) {
   user->is_too_slow = true;
+  record_changed(&user->record);
   slc__line_shut(user->table->mapping.base, user->line, why);
   table_shut(user);
   membership_announce(user->channel);

@@ -18,18 +18,23 @@ static int by_name(const void *a, const void *b) {
   return strcmp(((const struct virtual *)a)->name, ((const struct virtual *)b)->name);
 }
 
+struct virtual *virtual_find(const struct channel *channel, const char *name) {
+  struct virtual key = {.name = (char *)(uintptr_t)name};
+  struct virtual **found = tfind(&key, &channel->virtuals, by_name);
+  return found != NULL ? *found : NULL;
+}
+
 static uint64_t memory_of(const char *name) {
   return sizeof(struct virtual) + strlen(name) + 1;
 }
 
-static int make(struct broker *broker, struct channel *channel, const char *name, struct virtual **ret_virtual) {
-  uint64_t memory = memory_of(name);
-  int status = charge(broker, channel->account, LIMIT_memory, memory);
-  if (status != SLC_OK) return status;
+/* It has been charged for. */
+static int make(struct channel *channel, const char *name, const char *type, uint64_t serial,
+                struct virtual **ret_virtual) {
   struct virtual *virtual = calloc(1, sizeof *virtual);
   if (virtual != NULL) {
     virtual->name = strdup(name);
-    virtual->type = strdup("");
+    virtual->type = strdup(type);
   }
   if (virtual == NULL || virtual->name == NULL || virtual->type == NULL ||
       tsearch(virtual, &channel->virtuals, by_name) == NULL) {
@@ -38,15 +43,27 @@ static int make(struct broker *broker, struct channel *channel, const char *name
       free(virtual->type);
     }
     free(virtual);
-    discharge(channel->account, LIMIT_memory, memory);
     return slc__fail(SLC_NO_MEMORY, "no memory for the virtual channel %s of %s", name, channel->name);
   }
-  channel->virtual_memory += memory;
+  channel->virtual_memory += memory_of(name);
+  virtual->serial = serial;
+  if (serial > channel->virtual_serials) channel->virtual_serials = serial;
+  record_init(&virtual->record, channel->broker, RECORD_VIRTUAL, channel);
+  record_changed(&virtual->record);
   *ret_virtual = virtual;
   return SLC_OK;
 }
 
+static int make_new(struct channel *channel, const char *name, struct virtual **ret_virtual) {
+  int status = charge(channel->broker, channel->account, LIMIT_memory, memory_of(name));
+  if (status != SLC_OK) return status;
+  status = make(channel, name, "", channel->virtual_serials + 1, ret_virtual);
+  if (status != SLC_OK) discharge(channel->account, LIMIT_memory, memory_of(name));
+  return status;
+}
+
 static void forget(struct channel *channel, struct virtual *virtual) {
+  record_gone(&virtual->record);
   tdelete(virtual, &channel->virtuals, by_name);
   if (virtual->id != 0) {
     channel->virtual_ids[virtual->id] = NULL;
@@ -59,11 +76,9 @@ static void forget(struct channel *channel, struct virtual *virtual) {
   free(virtual);
 }
 
-int virtual_obtain(struct broker *broker, struct channel *channel, const char *name, struct virtual **ret_virtual) {
-  struct virtual key = {.name = (char *)(uintptr_t)name};
-  struct virtual **found = tfind(&key, &channel->virtuals, by_name);
-  struct virtual *virtual = found != NULL ? *found : NULL;
-  int status = virtual != NULL ? SLC_OK : make(broker, channel, name, &virtual);
+int virtual_obtain(struct channel *channel, const char *name, struct virtual **ret_virtual) {
+  struct virtual *virtual = virtual_find(channel, name);
+  int status = virtual != NULL ? SLC_OK : make_new(channel, name, &virtual);
   if (status != SLC_OK) return status;
   virtual->users++;
   *ret_virtual = virtual;
@@ -73,6 +88,8 @@ int virtual_obtain(struct broker *broker, struct channel *channel, const char *n
 void virtual_release(struct channel *channel, struct virtual *virtual) {
   if (virtual == NULL || --virtual->users > 0) return;
   virtual->left = ++channel->virtual_leavings;
+  record_changed(&channel->record);
+  record_changed(&virtual->record);
   if (virtual->id == 0) forget(channel, virtual);
 }
 
@@ -120,6 +137,31 @@ int virtual_number(struct channel *channel, struct virtual *virtual, uint32_t wa
   virtual->base = slc__virtual_reserve(&channel->control, id);
   channel->virtual_ids[id] = virtual;
   channel->virtual_count++;
+  record_changed(&channel->record);
+  record_changed(&virtual->record);
+  return SLC_OK;
+}
+
+/* ---- recovered ---- */
+
+int virtual_restore(struct channel *channel, uint64_t serial, const Slotcast__VirtualRecord *body) {
+  struct virtual *virtual;
+  bool has_id = body->id != 0;
+  if (slc__channel_name_check(body->name) != SLC_OK || virtual_find(channel, body->name) != NULL ||
+      (has_id && (channel->virtual_ids == NULL || body->id > channel->geometry.virtual_max ||
+                  channel->virtual_ids[body->id] != NULL)))
+    return slc__fail(SLC_PROTOCOL, "the virtual channel %s can't be", body->name);
+  charge_again(channel->account, LIMIT_memory, memory_of(body->name));
+  int status = make(channel, body->name, body->type, serial, &virtual);
+  if (status != SLC_OK) {
+    discharge(channel->account, LIMIT_memory, memory_of(body->name));
+    return status;
+  }
+  virtual->id = body->id;
+  virtual->base = body->before;
+  virtual->left = body->left;
+  if (has_id) channel->virtual_ids[body->id] = virtual;
+  if (has_id) channel->virtual_count++;
   return SLC_OK;
 }
 
@@ -141,6 +183,7 @@ void virtuals_unshape(struct channel *channel) {
     } else { /* its subscribers wait again */
       virtual->id = 0;
       virtual->base = 0;
+      record_changed(&virtual->record);
     }
   }
   free(channel->virtual_ids);
@@ -184,4 +227,5 @@ void virtual_adopt_type(struct virtual *virtual, const char *type) {
   if (copy == NULL) return;
   free(virtual->type);
   virtual->type = copy;
+  record_changed(&virtual->record);
 }

@@ -80,6 +80,8 @@ void watchers_announce(struct channel *channel) {
   uint32_t watched = 0;
   struct user *user;
   channel->watchers_number++;
+  record_changed(&channel->record);
+  record_ring(channel);
   LIST_FOREACH(user, &channel->users, of_channel) {
     watchers_push(user);
     if (is_watcher(user)) watched++;

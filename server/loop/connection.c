@@ -1,7 +1,8 @@
 /* A connection on the loop: reads while there is something, queues little, never waits.
  *
- * Invariants: the queue goes out in order and is bounded; while it is not empty nothing overtakes it; while descriptors
- * are short the connection is not read, and tried again by a timer.  Thread: the loop's. */
+ * Invariants: the queue goes out in order and is bounded; while it is not empty nothing overtakes it; what is held in
+ * it is behind what is not, and nothing is polled for while its first is held; while descriptors are short the
+ * connection is not read, and tried again by a timer.  Thread: the loop's. */
 #include "loop/connection.h"
 
 #include <fcntl.h>
@@ -26,6 +27,7 @@ enum {
 
 struct datagram {
   STAILQ_ENTRY(datagram) link;
+  uint64_t stage; /* that it waits for */
   size_t size;
   size_t fd_count;
   int *fds;
@@ -47,7 +49,11 @@ struct slc__connection {
   bool is_pause_told;  /* and that it waits has been logged, once until it can receive again */
   STAILQ_HEAD(, datagram) queue;
   size_t queued_bytes;
-  uint64_t sent; /* datagrams */
+  uint64_t sent;          /* datagrams */
+  struct slc__hold *hold; /* NULL: nothing is held */
+  bool is_waiting;        /* in the hold's list */
+  uint64_t last_stage;    /* of what was queued last */
+  LIST_ENTRY(slc__connection) waiting;
 };
 
 /* One for all: a datagram has been handled when the next is received. */
@@ -86,10 +92,35 @@ static void queue_drop_first(struct slc__connection *connection) {
   datagram_free(first);
 }
 
+/* ---- what is held ---- */
+
+/* What is sent now has to wait. */
+static bool is_holding(const struct slc__connection *connection) {
+  return connection->hold != NULL && connection->hold->stage > connection->hold->released;
+}
+
+/* The first that is queued has to wait, and so all of them. */
+static bool is_held(const struct slc__connection *connection) {
+  const struct datagram *first = STAILQ_FIRST(&connection->queue);
+  return first != NULL && connection->hold != NULL && first->stage > connection->hold->released;
+}
+
+static void wait_for_release(struct slc__connection *connection) {
+  if (connection->is_waiting) return;
+  connection->is_waiting = true;
+  LIST_INSERT_HEAD(&connection->hold->waiting, connection, waiting);
+}
+
+static void wait_no_more(struct slc__connection *connection) {
+  if (!connection->is_waiting) return;
+  connection->is_waiting = false;
+  LIST_REMOVE(connection, waiting);
+}
+
 /* ---- what to poll for ---- */
 
 static bool has_to_write(const struct slc__connection *connection) {
-  return connection->wants_writable || !STAILQ_EMPTY(&connection->queue);
+  return !is_held(connection) && (connection->wants_writable || !STAILQ_EMPTY(&connection->queue));
 }
 
 static int watch(struct slc__connection *connection) {
@@ -147,7 +178,7 @@ static void read_some(struct slc__connection *connection) {
 /* ---- out ---- */
 
 static int flush(struct slc__connection *connection) {
-  while (!STAILQ_EMPTY(&connection->queue)) {
+  while (!STAILQ_EMPTY(&connection->queue) && !is_held(connection)) {
     struct datagram *first = STAILQ_FIRST(&connection->queue);
     int status = slc__net_send(connection->fd, first->data, first->size, first->fds, first->fd_count, MSG_DONTWAIT);
     if (status == SLC__NET_AGAIN) return SLC_OK;
@@ -172,6 +203,7 @@ static void write_waiting(struct slc__connection *connection) {
     connection->events->ended(connection->owner, status == SLC__NET_CLOSED ? 0 : status);
     return;
   }
+  if (is_held(connection)) watch_or_retry(connection);
   if (!STAILQ_EMPTY(&connection->queue)) return;
   if (connection->is_finishing) shutdown(connection->fd, SHUT_WR);
   bool asked = connection->wants_writable;
@@ -195,10 +227,31 @@ static int send_now(struct slc__connection *connection, const void *data, size_t
   return status;
 }
 
+/* SLC_LIMIT, SLC_NO_MEMORY: it is not queued. */
+static int queue_add(struct slc__connection *connection, const void *data, size_t size, const int *fds,
+                     size_t fd_count) {
+  if (connection->queued_bytes + size > QUEUE_BYTES_MAX)
+    return slc__fail(SLC_LIMIT, "the client does not read its answers: %zu bytes wait", connection->queued_bytes);
+  struct datagram *datagram = datagram_new(data, size, fds, fd_count);
+  if (datagram == NULL) return slc__fail(SLC_NO_MEMORY, "no memory or descriptors to queue an answer");
+  if (connection->hold != NULL) datagram->stage = connection->last_stage = connection->hold->stage;
+  STAILQ_INSERT_TAIL(&connection->queue, datagram, link);
+  connection->queued_bytes += size;
+  if (is_holding(connection)) wait_for_release(connection);
+  return SLC_OK;
+}
+
+/* Behind what the socket had no room for nothing is tried. */
+static int try_now(struct slc__connection *connection, const void *data, size_t size, const int *fds, size_t fd_count) {
+  bool is_full = !STAILQ_EMPTY(&connection->queue) && !is_held(connection);
+  if (is_full) return SLC__NET_AGAIN;
+  if (!is_holding(connection)) return send_now(connection, data, size, fds, fd_count);
+  return queue_add(connection, data, size, fds, fd_count) == SLC_OK ? SLC_OK : SLC__NET_AGAIN;
+}
+
 int slc__connection_try_send(struct slc__connection *connection, const void *data, size_t size, const int *fds,
                              size_t fd_count) {
-  int status = SLC__NET_AGAIN;
-  if (STAILQ_EMPTY(&connection->queue)) status = send_now(connection, data, size, fds, fd_count);
+  int status = try_now(connection, data, size, fds, fd_count);
   if (status == SLC__NET_AGAIN && !connection->wants_writable) {
     connection->wants_writable = true;
     watch_or_retry(connection);
@@ -208,18 +261,41 @@ int slc__connection_try_send(struct slc__connection *connection, const void *dat
 
 int slc__connection_send(struct slc__connection *connection, const void *data, size_t size, const int *fds,
                          size_t fd_count) {
-  if (STAILQ_EMPTY(&connection->queue)) {
+  if (STAILQ_EMPTY(&connection->queue) && !is_holding(connection)) {
     int status = send_now(connection, data, size, fds, fd_count);
     if (status != SLC__NET_AGAIN) return status;
   }
-  if (connection->queued_bytes + size > QUEUE_BYTES_MAX)
-    return slc__fail(SLC_LIMIT, "the client does not read its answers: %zu bytes wait", connection->queued_bytes);
-  struct datagram *datagram = datagram_new(data, size, fds, fd_count);
-  if (datagram == NULL) return slc__fail(SLC_NO_MEMORY, "no memory or descriptors to queue an answer");
-  STAILQ_INSERT_TAIL(&connection->queue, datagram, link);
-  connection->queued_bytes += size;
+  int status = queue_add(connection, data, size, fds, fd_count);
+  if (status == SLC_OK && !is_held(connection)) watch_or_retry(connection);
+  return status;
+}
+
+/* ---- holding ---- */
+
+void slc__hold_init(struct slc__hold *hold) {
+  *hold = (struct slc__hold){0};
+  LIST_INIT(&hold->waiting);
+}
+
+void slc__connection_hold(struct slc__connection *connection, struct slc__hold *hold) {
+  connection->hold = hold;
+}
+
+/* One that can't be sent to is told of it by its poll, not from here: this may be in the middle of anything. */
+static void release(struct slc__connection *connection) {
+  if (flush(connection) != SLC_OK) slc__connection_abort(connection);
+  bool is_more = !STAILQ_EMPTY(&connection->queue) && connection->last_stage > connection->hold->released;
+  if (!is_more) wait_no_more(connection);
   watch_or_retry(connection);
-  return SLC_OK;
+}
+
+void slc__hold_release(struct slc__hold *hold, uint64_t stage) {
+  struct slc__connection *connection, *next;
+  hold->released = stage;
+  for (connection = LIST_FIRST(&hold->waiting); connection != NULL; connection = next) {
+    next = LIST_NEXT(connection, waiting);
+    release(connection);
+  }
 }
 
 /* ---- life ---- */
@@ -261,6 +337,9 @@ int slc__connection_open(uv_loop_t *loop, int fd, const struct slc__connection_e
   connection->is_stalled = connection->is_finishing = false;
   connection->sent = 0;
   connection->queued_bytes = 0;
+  connection->hold = NULL;
+  connection->is_waiting = false;
+  connection->last_stage = 0;
   STAILQ_INIT(&connection->queue);
   int status = watch(connection);
   if (status != SLC_OK) {
@@ -288,6 +367,7 @@ void slc__connection_finish(struct slc__connection *connection) {
 void slc__connection_close(struct slc__connection *connection) {
   if (connection == NULL || connection->closing) return;
   connection->closing = true;
+  wait_no_more(connection);
   while (!STAILQ_EMPTY(&connection->queue)) queue_drop_first(connection);
   uv_close((uv_handle_t *)&connection->poll, on_handle_closed);
   uv_close((uv_handle_t *)&connection->retry, on_handle_closed);

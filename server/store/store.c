@@ -45,6 +45,13 @@ uint64_t slc__store_kept(const struct slc__store *store) {
   return store->kept;
 }
 
+bool slc__store_has_keeper(const struct slc__store *store) {
+  for (size_t i = 0; i < store->keeper_count; i++) {
+    if (store->keepers[i]->stage != SLC__KEEPER_GONE) return true;
+  }
+  return false;
+}
+
 /* ---- life ---- */
 
 static int add_keeper(struct slc__store *store, int opened, struct slc__keeper *keeper) {

@@ -76,5 +76,7 @@ void slc__store_drop(struct slc__store *store, const void *key, size_t key_size)
 uint64_t slc__store_commit(struct slc__store *store);
 /* The last commit that every keeper has; without a keeper the last one. */
 uint64_t slc__store_kept(const struct slc__store *store);
+/* Whether some keeper is there, so that a successor may find something. */
+bool slc__store_has_keeper(const struct slc__store *store);
 
 #endif
