@@ -315,8 +315,8 @@ static int run_with_broker(const struct measurement *measurement, struct bench *
   int code = EXIT_OK;
   bench->socket = bench->settings.socket;
   if (bench->socket == NULL) {
-    code = session_start_broker(&bench->session, bench->settings.backend, broker_options);
-    bench->socket = bench->session.socket;
+    code = session_start_broker(&bench->session, bench->settings.backend, 0, broker_options);
+    bench->socket = bench->session.broker.socket;
   } else {
     code = find_broker(bench->socket);
   }

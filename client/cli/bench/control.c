@@ -193,7 +193,7 @@ static int measure_case(struct bench *bench, struct office *office, uint64_t cha
   office->channels = channels;
   office->count = bench_count(bench, USUAL_COUNT, LEAST_COUNT);
   office->repetitions = settings->repetitions;
-  office->broker = settings->socket == NULL ? bench->session.broker : 0;
+  office->broker = settings->socket == NULL ? bench->session.broker.pid : 0;
   office->opens_readers = settings->opens_readers;
   office->stamp_ns = bench->stamp_ns;
   traffic_name(bench, "control", &office->traffic);

@@ -39,6 +39,7 @@ expect 0 '^Usage: slotcastd' slotcastd --help
 expect 0 '^slotcastd [0-9]' slotcastd --version
 expect 0 '^Usage: slotcast-shadow' slotcast-shadow --help
 expect 0 '^slotcast-shadow [0-9]' slotcast-shadow --version
+expect 2 '--shadows takes 1 or 2' slotcast run --shadows 3 -- true
 expect 2 'Usage' slotcast
 expect 2 "no command 'bend'" slotcast bend
 expect 2 'takes a channel' slotcast pub
