@@ -40,6 +40,7 @@ struct records {
   TAILQ_HEAD(, channel) ringing;
   bool is_failing; /* to put, which is logged once */
   bool is_left;    /* closed, and somebody keeps them */
+  bool is_fenced;  /* somebody else goes on with them already */
 };
 
 /* ---- marking ---- */
@@ -166,7 +167,8 @@ static void on_kept(void *owner, uint64_t commit) {
 }
 
 static void on_fenced(void *owner) {
-  (void)owner;
+  struct records *records = owner;
+  records->is_fenced = true;
   slc__log(SLC__LOG_ERROR, "a newer broker has taken over what this one keeps: ending");
   kill(getpid(), SIGTERM); /* the way in which it ends in good order */
 }
@@ -262,7 +264,7 @@ void records_close(struct broker *broker) {
   struct committed *first;
   if (records == NULL) return;
   if (records->hold.stage == records->stage) commit(records);
-  records->is_left = slc__store_has_keeper(records->store);
+  records->is_left = records->is_fenced || slc__store_has_keeper(records->store);
   slc__store_close(records->store);
   records->store = NULL;
   while ((first = STAILQ_FIRST(&records->committed)) != NULL) {
