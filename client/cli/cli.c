@@ -51,6 +51,11 @@ bool parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret_nu
   return true;
 }
 
+int take_count(const char *text, uint64_t *ret_count) {
+  if (parse_number(text, 1, UINT64_MAX, ret_count)) return EXIT_OK;
+  return fail(EXIT_USAGE, "--count takes a number from 1 on, not '%s'", text);
+}
+
 bool parse_slow(const char *text, int *ret_policy) {
   bool is_disconnect = strcmp(text, slow_name(SLC_SLOW_DISCONNECT)) == 0;
   *ret_policy = is_disconnect ? SLC_SLOW_DISCONNECT : SLC_SLOW_TELL;

@@ -40,6 +40,8 @@ int fail_usage(const char *command);
 
 /* A number with an optional suffix K, M or G (powers of 1,024); within the bounds, else false. */
 bool parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret_number);
+/* What --count is given.  EXIT_OK, or EXIT_USAGE after saying why. */
+int take_count(const char *text, uint64_t *ret_count);
 
 /* Of what memory a channel is made, and how it is mapped. */
 struct memory_options {

@@ -110,8 +110,7 @@ static int parse(int argc, char **argv, struct sub_options *ret) {
       ret->socket = optarg;
       break;
     case 'c':
-      if (!parse_number(optarg, 1, UINT64_MAX, &ret->count))
-        return fail(EXIT_USAGE, "--count takes a number from 1 on, not '%s'", optarg);
+      if (take_count(optarg, &ret->count) != EXIT_OK) return EXIT_USAGE;
       break;
     case 'f':
       if (!parse_from(optarg, ret))

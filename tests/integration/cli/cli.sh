@@ -186,6 +186,10 @@ expect 0 '' run bash -c 'slotcast create c --fixed-size; slotcast pub c --fixed-
 expect 0 'split: payloads in memory of their own' run bash -c 'slotcast create c --split; slotcast info c --interval 0'
 expect 0 'split$' run bash -c 'slotcast create c --split; echo x | slotcast pub c --split --quiet; slotcast ls'
 expect 0 '"split": true' run bash -c 'slotcast create c --split; slotcast ls --json'
+expect 0 '^x$' slotcast run --backend shm -- bash -c 'slotcast create c --split; echo x | slotcast pub c --split --lines --quiet && slotcast sub c --from oldest --count 1 --quiet'
+expect 0 '^x$' run bash -c 'slotcast create c --backend shm --split; echo x | slotcast pub c --split --lines --quiet && slotcast sub c --from oldest --count 1 --quiet'
+expect 2 'count takes a number from 1 on' slotcast events --count 0
+expect 2 'count takes a number from 1 on' slotcast sub c --count none
 expect 1 'all publishers have to agree .split' run bash -c 'slotcast create c --split; slotcast pub c --frame 10 --quiet'
 expect 0 '^later$' run bash -c 'echo later | slotcast pub c --lines --linger 3600000 --quiet
   slotcast sub c --from oldest --count 1 --quiet; slotcast rm c'
