@@ -81,7 +81,7 @@ static void look_for_victim(struct plan *plan, const struct tampered *record) {
 static bool apply(struct tampered *record, void *ctx) {
   struct plan *plan = ctx;
   look_for_victim(plan, record);
-  bool is_meant = ((const unsigned char *)record->record.key)[0] == plan->kind &&
+  bool is_meant = *(const char *)record->record.key == plan->kind &&
                   (plan->kind < '2' || (plan->is_found && is_numbered(plan, record)));
   if (is_meant) plan->damage(record);
   return is_meant;
