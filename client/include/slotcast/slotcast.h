@@ -11,6 +11,9 @@
  *   - Options structs are made by their initialiser macro (it sets `size`); zero means the default everywhere.  A NULL
  *     options pointer means all defaults.
  *   - Times are nanoseconds.  A time-out that is negative waits for ever; 0 does not wait.
+ *   - A client comes back to a broker that has gone, by itself; what asks it meanwhile waits for reconnect_timeout_ns,
+ *     then gives SLC_BROKER_GONE.  Only where the broker that comes knows nothing there is something to see: "anew"
+ * below.
  *   - What asks the broker gives SLC_TIMED_OUT when it does not answer within request_timeout_ns of the client; what it
  *     opened for an answer that came too late is given back.
  *   - Threads: a publisher or subscriber handle belongs to one thread at a time, unless its option `locked` is set;
@@ -266,9 +269,9 @@ typedef struct slc_loan {
  */
 SLC_EXPORT int slc_publisher_loan(slc_publisher *publisher, size_t size, slc_loan *ret_loan);
 /* Publishes the first `size` bytes (1..capacity) of a loan; from then on the memory must not be written.  *ret_ordinal
- * (may be NULL): 1, 2, 3 .. per channel.  SLC_STALE: not on loan (any more).  SLC_INVALID: size is 0 or more than the
- * capacity, or before_send made it so; the loan stays.  SLC_REFUSED (before_send), SLC_CORRUPT, SLC_EXHAUSTED,
- * SLC_FORKED: the loan stays. */
+ * (may be NULL): 1, 2, 3 .. per channel.  SLC_STALE: not on loan (any more), or of a channel that was opened anew
+ * since (it is given back by this).  SLC_INVALID: size is 0 or more than the capacity, or before_send made it so; the
+ * loan stays.  SLC_REFUSED (before_send), SLC_CORRUPT, SLC_EXHAUSTED, SLC_FORKED: the loan stays. */
 SLC_EXPORT int slc_publisher_publish(slc_publisher *publisher, slc_loan *loan, size_t size, uint64_t *ret_ordinal);
 /* Gives a loan back.  SLC_STALE, SLC_FORKED. */
 SLC_EXPORT int slc_publisher_discard(slc_publisher *publisher, slc_loan *loan);
@@ -448,15 +451,16 @@ SLC_EXPORT int slc_subscriber_take_weak(slc_subscriber *subscriber, uint64_t ord
 SLC_EXPORT int slc_subscriber_release(slc_subscriber *subscriber, slc_message *message);
 /* Waits until something may be taken, or the channel's publishers have changed (so that a caller can see the last one
  * leave): 0, then take may still give SLC_EMPTY.  SLC_TIMED_OUT, SLC_DISCONNECTED, SLC_FORKED, SLC_BROKER_GONE (only
- * before the first publisher came). */
+ * before the first publisher came); where it could not be opened anew, the statuses of slc_subscriber_open. */
 SLC_EXPORT int slc_subscriber_wait(slc_subscriber *subscriber, int64_t timeout_ns);
 /* A descriptor for the caller's own event loop: readable as long as there is an unread message, also while the holds
  * are all in use; when the publishers have changed, until the next take; before the first publisher came, when the
- * broker has said something, until the next take.  That of a reliable subscriber to a virtual channel also before a
- * publisher would have to wait for it to go past what is for others; that of one that was disconnected for good.  With
- * edge-triggered loops take until SLC_EMPTY. A loop does not see a broker go: then a message of a publisher that is
- * killed while it publishes may be told of only with the next one; the wait of a subscriber or of a wait-set looks by
- * itself.  Poll it, never read or close it; valid until the subscriber is closed.  SLC_BROKER_GONE, SLC_NO_DESCRIPTORS,
+ * broker has said something, until the next take; when the broker has gone, and when it is time to look for it again,
+ * until a take has given SLC_EMPTY.  That of a reliable subscriber to a virtual channel also before a publisher would
+ * have to wait for it to go past what is for others; that of one that was disconnected for good.  With edge-triggered
+ * loops take until SLC_EMPTY.  While the broker is away, a message of a publisher that is killed while it publishes may
+ * be told of only with the next one; the wait of a subscriber or of a wait-set looks by itself.  Poll it, never read or
+ * close it; valid until the subscriber is closed.  SLC_BROKER_GONE, SLC_NO_DESCRIPTORS,
  * SLC_LIMIT, SLC_FORKED, SLC_SYSTEM. */
 SLC_EXPORT int slc_subscriber_fd(slc_subscriber *subscriber, int *ret_fd);
 

@@ -16,6 +16,8 @@
 static pid_t example_start(const char *name, int output) {
   char path[PATH_MAX];
   snprintf(path, sizeof path, "%s/example_%s", getenv("SLOTCAST_EXAMPLE_DIR"), name);
+  const char *programs = getenv("SLOTCAST_BIN_DIR");
+  if (programs != NULL) setenv("PATH", programs, 1); /* where one finds a broker of its own */
   pid_t pid = fork();
   assert_true(pid >= 0);
   if (pid == 0) {

@@ -27,7 +27,7 @@ extern "C" {
   X(NOT_FOUND, -13, "there is no such channel")                                                                        \
   X(DENIED, -14, "not permitted")                                                                                      \
   X(NO_BROKER, -15, "no broker answers at this address: start slotcastd, or use `slotcast run`")                       \
-  X(BROKER_GONE, -16, "the broker has gone: what is open goes on, nothing new can be opened")                          \
+  X(BROKER_GONE, -16, "the broker has gone: what is open goes on, nothing new can be opened before it is back")        \
   X(PROTOCOL, -17, "the other side broke the control protocol")                                                        \
   X(VERSION, -18, "the other side speaks another version")                                                             \
   X(CORRUPT, -19, "shared memory holds impossible values: a publisher of this channel has damaged it")                 \
