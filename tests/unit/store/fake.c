@@ -107,7 +107,7 @@ int store_world_setup(void **state) {
   open_loop(world);
   char directory[] = "/tmp/slotcast-store-XXXXXX";
   assert_non_null(mkdtemp(directory));
-  strcpy(world->directory, directory);
+  snprintf(world->directory, sizeof world->directory, "%s", directory);
   snprintf(world->generation_path, sizeof world->generation_path, "%s/generation", directory);
   for (int i = 0; i < FAKES; i++) {
     struct fake *fake = &world->fakes[i];
