@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/error.h"
 #include "fake.h"
 
@@ -125,11 +126,17 @@ static void test_store_sends_descriptors(void **state) {
 
 static void test_store_sends_nothing_in_the_middle_of_a_change(void **state) {
   struct store_world *world = *state;
+  struct fake *fake = &world->fakes[0];
   start_one(world);
   store_world_put(world, "a", "1");
-  assert_true(fake_is_quiet(world, &world->fakes[0]));
+  assert_true(fake_is_quiet(world, fake));
+  slc__fd_close(&fake->fd);
+  fake_accept(world, fake);
+  fake_receive(world, fake, SLOTCAST__SHADOW_MESSAGE__BODY_HELLO);
+  fake_say_state(fake, true, 1);
+  assert_true(fake_is_quiet(world, fake));
   slc__store_commit(world->store);
-  fake_receive(world, &world->fakes[0], RECORD);
+  fake_receive(world, fake, BEGIN);
 }
 
 static void test_store_waits_for_every_one_that_is_up_to_date(void **state) {
@@ -167,16 +174,23 @@ static void test_store_does_not_wait_for_one_that_catches_up(void **state) {
   wait_until_kept(world, commit);
 }
 
-/* What is told to be kept after a member has gone, that one does not have: the file must know before. */
+/* What is told to be kept after a member has gone, that one does not have: the file must say so before, and the other
+ * must have said that it has it as a set of that generation, or the file would make an old one of its set. */
 static void test_store_generation_grows_before_anything_is_kept_without_one(void **state) {
   struct store_world *world = *state;
   start_two(world);
   uint64_t before = store_world_generation(world);
+  store_world_put(world, "a", "1");
+  uint64_t shared = slc__store_commit(world->store);
+  fake_receive(world, &world->fakes[0], RECORD);
+  assert_int_equal(next_commit(world, &world->fakes[0]), shared);
+  fake_say_committed(&world->fakes[0], shared);
   fake_die(&world->fakes[1]);
   const Slotcast__ShadowCommit *commit = fake_receive(world, &world->fakes[0], COMMIT)->commit;
   uint64_t number = commit->number, generation = commit->generation;
+  assert_true(number > shared);
   assert_true(generation > before);
-  check_not_kept(world, number);
+  check_not_kept(world, shared);
   assert_int_equal(store_world_generation(world), before);
   fake_say_committed(&world->fakes[0], number);
   wait_until_kept(world, number);
