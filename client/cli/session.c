@@ -55,8 +55,10 @@ static int make_directory(struct session *session) {
 
 static void name_socket(const struct session *session, struct session_program *program, const char *what,
                         const char *name) {
+  char path[PATH_MAX]; /* the program is a part of the session, for all that the compiler knows */
+  snprintf(path, sizeof path, "%.*s/%s", PATH_MAX - NAME_MAX_LENGTH, session->directory, name);
   *program = (struct session_program){.what = what};
-  snprintf(program->socket, sizeof program->socket, "%.*s/%s", PATH_MAX - NAME_MAX_LENGTH, session->directory, name);
+  memcpy(program->socket, path, sizeof path);
 }
 
 static void remove_beside(const struct session_program *program, const char *suffix) {

@@ -548,6 +548,8 @@ void virtual_release(struct channel *channel, struct virtual *virtual);
 int virtual_number(struct channel *channel, struct virtual *virtual, uint32_t wanted);
 /* One that was there before.  SLC_PROTOCOL: it can't be. */
 int virtual_restore(struct channel *channel, uint64_t serial, const Slotcast__VirtualRecord *body);
+/* All of a channel whose users are gone: also those that were waited for. */
+void virtuals_lose(struct channel *channel);
 struct virtual *virtual_find(const struct channel *channel, const char *name); /* NULL: there is none */
 /* With the channel's shape, and without it again. */
 int virtuals_shape(struct channel *channel);

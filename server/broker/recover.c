@@ -84,6 +84,7 @@ static void lose(struct recovery *recovery, struct entry *entry, const char *why
     user_forget(LIST_FIRST(&channel->users));
     recovery->users--;
   }
+  virtuals_lose(channel);
   channel_free(recovery->broker, channel);
 }
 

@@ -517,6 +517,7 @@ static void user_detach(struct user *user) {
 }
 
 void user_forget(struct user *user) {
+  lifeline_leave(user);
   user_detach(user);
   channel_release(user->process->broker, user->channel);
   free(user);

@@ -165,6 +165,18 @@ int virtual_restore(struct channel *channel, uint64_t serial, const Slotcast__Vi
   return SLC_OK;
 }
 
+static void find_any(const void *node, VISIT order, void *closure) {
+  if (order == postorder || order == leaf) *(struct virtual **)closure = *(struct virtual *const *)node;
+}
+
+void virtuals_lose(struct channel *channel) {
+  while (channel->virtuals != NULL) {
+    struct virtual *virtual = NULL;
+    twalk_r(channel->virtuals, find_any, &virtual);
+    forget(channel, virtual);
+  }
+}
+
 /* ---- the multiplexer's shape ---- */
 
 int virtuals_shape(struct channel *channel) {
