@@ -7,15 +7,20 @@
  * It is a sum over at most three keepers, found out anew each time rather than kept in step.  Thread: the loop's. */
 #include <inttypes.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "store/generation.h"
 #include "store/parts.h"
 
-/* Under the new one everybody acknowledges once more. */
+/* No number is taken twice, though an earlier broker may have given one to a keeper that does not answer now, and died
+ * before the file knew: two different sets of one generation could not be told apart.  So it is a time.  Under the new
+ * one everybody acknowledges once more. */
 static void begin_generation(struct slc__store *store) {
+  uint64_t now = (uint64_t)slc__clock_ns();
   if (store->generation < store->generation_seen) store->generation = store->generation_seen;
   store->generation++;
+  if (store->generation < now) store->generation = now;
   store->generation_begin = ++store->committed;
 }
 

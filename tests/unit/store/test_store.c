@@ -243,6 +243,22 @@ static void test_store_generation_is_higher_than_any_keeper_had(void **state) {
   assert_true(generation > 1000);
 }
 
+/* A set that was committed, and that no file speaks of, is not to be taken for one of the next broker's. */
+static void test_store_generation_is_never_taken_twice(void **state) {
+  struct store_world *world = *state;
+  uint64_t generation;
+  store_world_open(world, 1);
+  slc__store_commit(world->store);
+  fake_listen(&world->fakes[0]);
+  fake_greet(world, &world->fakes[0]);
+  fake_catch_up(world, &world->fakes[0], 0, &generation);
+  fake_die(&world->fakes[0]);
+  store_world_close(world);
+  store_world_open(world, 1);
+  slc__store_commit(world->store);
+  assert_true(store_world_generation(world) > generation);
+}
+
 static void test_store_fenced_keeps_nothing_more(void **state) {
   struct store_world *world = *state;
   start_one(world);
@@ -366,6 +382,7 @@ int main(void) {
       WORLD_TEST(test_store_alone_goes_on_and_calls_what_is_kept_old),
       WORLD_TEST(test_store_with_one_coming_waits_for_it),
       WORLD_TEST(test_store_generation_is_higher_than_any_keeper_had),
+      WORLD_TEST(test_store_generation_is_never_taken_twice),
       WORLD_TEST(test_store_fenced_keeps_nothing_more),
       WORLD_TEST(test_store_refused_is_told_once_and_serves_on),
       WORLD_TEST(test_store_nonsense_costs_the_link_only),
