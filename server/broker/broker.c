@@ -19,7 +19,7 @@ static int begin_session(struct broker *broker) {
     return slc__fail(SLC_SYSTEM, "no random numbers: %s", strerror(errno));
   int removed = slc__object_sweep();
   if (removed > 0) slc__log(SLC__LOG_NOTICE, "removed %d files of dead sessions from /dev/shm", removed);
-  return records_are_wanted(broker) ? SLC_OK : lock_if_needed(broker);
+  return broker->options.image != NULL || records_are_wanted(broker) ? SLC_OK : lock_if_needed(broker);
 }
 
 int broker_lock_session(struct broker *broker) {
@@ -49,13 +49,22 @@ static int serve(struct broker *broker) {
   return slc__listener_open(&broker->listener, broker->loop, &at, accepted, broker);
 }
 
+/* From now on nobody else touches what is shared. */
+static int take_charge(struct broker *broker) {
+  int status = broker->options.confirm();
+  if (status == SLC_OK) records_start(broker);
+  broker->options.image = NULL;
+  return status;
+}
+
 /* With the lock of the socket held, so that nobody takes from a living broker what it keeps.  The session may be
  * another one then. */
 static int take_over(struct broker *broker) {
-  if (!records_are_wanted(broker)) return SLC_OK;
-  int status = records_open(broker);
+  bool is_handed = broker->options.image != NULL;
+  int status = records_are_wanted(broker) ? records_open(broker) : SLC_OK;
   record_init(&broker->record, broker, RECORD_BROKER, NULL);
-  if (status == SLC_OK) status = recover(broker);
+  if (status == SLC_OK && (is_handed || records_are_wanted(broker))) status = recover(broker);
+  if (status == SLC_OK && is_handed) status = take_charge(broker);
   return status == SLC_OK ? lock_if_needed(broker) : status;
 }
 

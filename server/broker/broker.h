@@ -68,6 +68,8 @@ struct broker_options {
   struct limits limits;
   const char *shadows[SLC__STORE_KEEPERS_MAX]; /* sockets of who keeps the records; NULL: nobody */
   bool fdstore;                                /* the service manager keeps them */
+  struct slc__image *image;                    /* what another broker hands over; NULL: none does */
+  int (*confirm)(void);                        /* then: we understand all of it; 0: the other one does nothing more */
 };
 
 /* ---- who and what ---- */
@@ -314,10 +316,19 @@ void record_generation_gone(struct channel *channel, const struct generation *ge
 /* Who is named in what waits may have missed a ring meanwhile: rings everybody when it has gone out. */
 void record_ring(struct channel *channel);
 void record_ring_not(struct channel *channel); /* it goes */
+/* What the keepers alone know, to be handed over. */
+int records_hand_over(const struct broker *broker, struct slc__image *image);
+/* After an image: the keepers come. */
+void records_start(const struct broker *broker);
 /* What a connection sends waits for the records. */
 void records_hold(const struct broker *broker, struct slc__connection *connection);
 /* The broker ends, and another one goes on with what is kept: names and registered memory stay. */
 bool is_left_to_successor(const struct broker *broker);
+
+/* ---- snapshot.c ---- */
+
+/* Everything that a broker needs to go on in our place.  SLC_NO_MEMORY, SLC_NO_DESCRIPTORS, SLC_SYSTEM. */
+int broker_snapshot(struct broker *broker, struct slc__image *image);
 
 /* ---- encode.c ---- */
 

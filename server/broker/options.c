@@ -50,7 +50,8 @@ static const char help_text[] =
     "  --fdstore             the service manager keeps it (FileDescriptorStoreMax= in the unit)\n"
     "  --help, --version\n"
     "\n"
-    "SIGTERM and SIGINT end it; publishers and subscribers go on without it.\n"
+    "SIGTERM and SIGINT end it; publishers and subscribers go on without it.  At SIGUSR2 it hands over to the program\n"
+    "that lies at its path by then.\n"
     "Exit status: 0 ended as asked, 1 could not serve, 2 wrong usage.\n";
 
 static int usage_error(const char *what, const char *value) {

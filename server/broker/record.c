@@ -225,7 +225,8 @@ static int open_store(struct records *records) {
     records->generation_path = NULL;
     return slc__fail(SLC_NO_MEMORY, "no memory for records");
   }
-  struct slc__store_options of = {.fdstore = options->fdstore, .generation_path = records->generation_path};
+  struct slc__store_options of = {
+      .fdstore = options->fdstore, .generation_path = records->generation_path, .image = options->image};
   for (size_t i = 0; i < SLC__STORE_KEEPERS_MAX; i++) of.shadows[i] = options->shadows[i];
   return slc__store_open(records->broker->loop, &of, &events, records, &records->store);
 }
@@ -256,7 +257,23 @@ int records_open(struct broker *broker) {
 
 int records_load(struct broker *broker, void (*visit)(void *ctx, struct slc__store_record *record), void *ctx,
                  size_t *ret_count) {
-  return slc__store_load(broker->records->store, visit, ctx, ret_count);
+  static const struct slc__store_events events;
+  const struct slc__store_options nobody = {.image = broker->options.image};
+  struct slc__store *store;
+  if (broker->records != NULL) return slc__store_load(broker->records->store, visit, ctx, ret_count);
+  int status = slc__store_open(broker->loop, &nobody, &events, NULL, &store);
+  if (status != SLC_OK) return status;
+  status = slc__store_load(store, visit, ctx, ret_count);
+  slc__store_close(store);
+  return status;
+}
+
+int records_hand_over(const struct broker *broker, struct slc__image *image) {
+  return broker->records != NULL ? slc__store_hand_over(broker->records->store, image) : SLC_OK;
+}
+
+void records_start(const struct broker *broker) {
+  if (broker->records != NULL) slc__store_start(broker->records->store);
 }
 
 void records_close(struct broker *broker) {

@@ -323,6 +323,14 @@ static void sweep_names(struct broker *broker) {
 
 /* ---- all ---- */
 
+/* Whoever hands over has all of it, and had better go on than give up what we don't understand. */
+static int check_handed(const struct recovery *recovery) {
+  if (recovery->broker->options.image == NULL) return SLC_OK;
+  if (recovery->lost == 0 && !recovery->is_hopeless && recovery->has_broker) return SLC_OK;
+  return slc__fail(SLC_INCOMPATIBLE, "what was handed over is not understood: %zu channels would be lost",
+                   recovery->lost);
+}
+
 int recover(struct broker *broker) {
   struct recovery recovery = {.broker = broker};
   size_t count = 0;
@@ -334,6 +342,7 @@ int recover(struct broker *broker) {
       slc__log(SLC__LOG_NOTICE, "recovered %zu channels with %zu publishers and subscribers; %zu channels were lost",
                recovery.channels.count - recovery.lost, recovery.users, recovery.lost);
   }
+  if (status == SLC_OK) status = check_handed(&recovery);
   free(recovery.processes.list);
   free(recovery.channels.list);
   return status;

@@ -56,7 +56,9 @@ static int take_socket(struct slc__listener *listener) {
   const struct slc__listener_options *options = &listener->options;
   if (options->handed == NULL)
     return slc__net_listen(options->path, options->mode, options->gid, &listener->fd, &listener->lock_fd);
-  int status = slc__net_adopt(options->handed->listen_fd, options->path, &listener->lock_fd);
+  listener->lock_fd = options->handed->lock_fd;
+  int status = SLC_OK;
+  if (listener->lock_fd < 0) status = slc__net_adopt(options->handed->listen_fd, options->path, &listener->lock_fd);
   if (status == SLC_OK) listener->fd = options->handed->listen_fd;
   return status;
 }
@@ -64,6 +66,11 @@ static int take_socket(struct slc__listener *listener) {
 /* Whoever connects to a socket of the manager's while nobody serves waits there for the next of us. */
 static void leave_socket(struct slc__listener *listener) {
   const struct slc__listener_options *options = &listener->options;
+  if (options->handed != NULL && options->handed->is_shared) {
+    slc__fd_close(&listener->fd);
+    slc__fd_close(&listener->lock_fd);
+    return;
+  }
   if (options->handed == NULL || !options->handed->is_managers) {
     slc__net_unlisten(options->path, &listener->fd, &listener->lock_fd);
     return;

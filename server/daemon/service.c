@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 
 #include "base/error.h"
 #include "net/seqpacket.h"
@@ -32,7 +33,7 @@ int slc__service_take_socket(struct slc__handed_socket *ret_socket, char *path, 
   int fd;
   int status = find_socket(&fd);
   if (status == SLC_OK && fd >= 0) status = slc__net_path_of(fd, path, size);
-  if (status == SLC_OK) *ret_socket = (struct slc__handed_socket){.listen_fd = fd, .is_managers = true};
+  if (status == SLC_OK) *ret_socket = (struct slc__handed_socket){.listen_fd = fd, .lock_fd = -1, .is_managers = true};
   return status;
 }
 
@@ -43,9 +44,21 @@ static void on_watchdog(uv_timer_t *timer) {
   sd_notify(0, "WATCHDOG=1");
 }
 
+/* Managers from 253 on want to know when. */
+void slc__service_reload(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=Handing over",
+             (unsigned long long)now.tv_sec * 1000000 + (unsigned long long)now.tv_nsec / 1000);
+}
+
+void slc__service_goes_on(const char *path) {
+  sd_notifyf(0, "READY=1\nSTATUS=Serving at %s", path);
+}
+
 void slc__service_begin(struct slc__service *service, uv_loop_t *loop, const char *path) {
   uint64_t usec;
-  sd_notifyf(0, "READY=1\nSTATUS=Serving at %s", path);
+  slc__service_goes_on(path);
   if (sd_watchdog_enabled(0, &usec) <= 0) return;
   uint64_t half = usec / US_PER_MS / 2;
   uv_timer_init(loop, &service->watchdog);

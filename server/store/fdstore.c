@@ -23,6 +23,7 @@
 #include "store/kept.h"
 #include "store/log.h"
 #include "store/notify.h"
+#include "store/parts.h"
 #include "store/stored.h"
 
 enum {
@@ -312,17 +313,33 @@ static void free_names(char ***names) {
   free(*names);
 }
 
+static int adopt(struct fdstore *f, const char *name, int fd) {
+  int status = slc__stored_adopt(&f->table, name, fd);
+  if (status == SLC_OK || status == SLC_NO_MEMORY) return status;
+  slc__log(SLC__LOG_WARNING, "%s: %s", f->keeper.name, slc__error_detail());
+  return SLC__KEEPER_AWAY;
+}
+
 /* Sockets are not the store's, and what has no name of ours is not, either. */
-static int adopt_all(struct fdstore *f) {
+static int adopt_given(struct fdstore *f) {
   SLC__CLEANUP(free_names) char **names = NULL;
   int count = sd_listen_fds_with_names(0, &names);
   if (count < 0) return slc__fail(SLC_SYSTEM, "cannot take the manager's descriptors: %s", strerror(-count));
   for (int i = 0; i < count; i++) {
     int fd = SD_LISTEN_FDS_START + i;
     if (sd_is_socket(fd, AF_UNSPEC, 0, 1) > 0) continue;
-    int status = slc__stored_adopt(&f->table, names[i], fd);
-    if (status == SLC_NO_MEMORY) return status;
-    if (status != SLC_OK) slc__log(SLC__LOG_WARNING, "%s: %s", f->keeper.name, slc__error_detail());
+    int status = adopt(f, names[i], fd);
+    if (status < 0) return status;
+  }
+  return SLC_OK;
+}
+
+/* The manager has them, too, but gave them to the process before us. */
+static int adopt_handed(struct fdstore *f, struct slc__image *image) {
+  for (size_t i = 0; i < image->stored_count; i++) {
+    int status = adopt(f, image->stored[i].name, image->stored[i].fd);
+    if (status < 0) return status;
+    if (status == SLC_OK) image->stored[i].fd = -1;
   }
   return SLC_OK;
 }
@@ -352,7 +369,8 @@ static int find_log(struct fdstore *f) {
 static int fdstore_ask(struct slc__keeper *keeper, int64_t deadline_ns, struct slc__keeper_set *ret_set) {
   struct fdstore *f = fdstore_of(keeper);
   (void)deadline_ns;
-  int status = adopt_all(f);
+  struct slc__image *image = keeper->store->image;
+  int status = image != NULL ? adopt_handed(f, image) : adopt_given(f);
   if (status == SLC_OK) status = find_log(f);
   if (status != SLC_OK) return status;
   if (f->found.damaged > 0)
@@ -395,6 +413,12 @@ static int fdstore_load(struct slc__keeper *keeper, int64_t deadline_ns, struct 
   (void)deadline_ns;
   for (size_t i = 0; status == SLC_OK && i < f->found.count; i++) status = load_one(f, &f->found.puts[i], loaded);
   return status;
+}
+
+/* ---- handing over ---- */
+
+static int fdstore_hand_over(struct slc__keeper *keeper, struct slc__image *image) {
+  return slc__stored_list(&fdstore_of(keeper)->table, image);
 }
 
 /* ---- life ---- */
@@ -451,6 +475,7 @@ static const struct slc__keeper_class class = {
     .put = fdstore_put,
     .drop = fdstore_drop,
     .commit = fdstore_commit,
+    .hand_over = fdstore_hand_over,
     .close = fdstore_close,
 };
 

@@ -47,6 +47,9 @@ struct slc__keeper_class {
   int (*drop)(struct slc__keeper *keeper, const struct slc__record *record);
   int (*commit)(struct slc__keeper *keeper, uint64_t number, uint64_t generation);
 
+  /* Adds what another process needs to go on in its place.  NULL: nothing. */
+  int (*hand_over)(struct slc__keeper *keeper, struct slc__image *image);
+
   /* No call of it comes afterwards; it keeps what it has.  Frees the keeper, now or when its handles are closed. */
   void (*close)(struct slc__keeper *keeper);
 };

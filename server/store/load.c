@@ -77,19 +77,48 @@ static int load_newest(struct slc__store *store, struct slc__keeper_set *sets, s
   return SLC_OK;
 }
 
+static void start_all(struct slc__store *store) {
+  for (size_t i = 0; i < store->keeper_count; i++) store->keepers[i]->class->start(store->keepers[i]);
+}
+
+static int load_from_keepers(struct slc__store *store, struct slc__loaded *loaded) {
+  struct slc__keeper_set sets[SLC__KEEPERS_MAX];
+  int status = ask_all(store, sets);
+  return status == SLC_OK ? load_newest(store, sets, loaded) : status;
+}
+
+static int load_image(struct slc__store *store, struct slc__loaded *loaded) {
+  uint64_t generation = 0;
+  int status = slc__image_load(store->image, loaded, &generation);
+  if (status == SLC_OK && !slc__loaded_sort(loaded)) status = slc__fail(SLC_PROTOCOL, "two records have the same key");
+  if (store->generation_seen < generation) store->generation_seen = generation;
+  return status;
+}
+
 int slc__store_load(struct slc__store *store, void (*visit)(void *ctx, struct slc__store_record *record), void *ctx,
                     size_t *ret_count) {
-  struct slc__keeper_set sets[SLC__KEEPERS_MAX];
   struct slc__loaded loaded;
   slc__loaded_init(&loaded);
   read_generation(store);
-  int status = ask_all(store, sets);
-  if (status == SLC_OK) status = load_newest(store, sets, &loaded);
+  int status = store->image != NULL ? load_image(store, &loaded) : load_from_keepers(store, &loaded);
   if (status == SLC_OK) {
     *ret_count = loaded.count;
     for (size_t i = 0; i < loaded.count; i++) visit(ctx, loaded.records[i]);
-    for (size_t i = 0; i < store->keeper_count; i++) store->keepers[i]->class->start(store->keepers[i]);
+    if (store->image == NULL) start_all(store);
   }
   slc__loaded_deinit(&loaded);
   return status;
+}
+
+/* They are asked so that they count from the first commit on; what they have is what was handed over, or older. */
+void slc__store_start(struct slc__store *store) {
+  for (size_t i = 0; i < store->keeper_count; i++) {
+    struct slc__keeper *keeper = store->keepers[i];
+    struct slc__keeper_set set = {0};
+    int status = keeper->class->ask(keeper, slc__deadline_after(ASK_NS), &set);
+    if (status < 0) slc__log(SLC__LOG_ERROR, "%s: %s", keeper->name, slc__error_detail());
+    if (store->generation_seen < set.generation) store->generation_seen = set.generation;
+  }
+  start_all(store);
+  store->image = NULL;
 }

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "store/image.h"
 #include "store/keeper.h"
 #include "store/records.h"
 #include "store/store.h"
@@ -38,6 +39,8 @@ struct slc__store {
   char *generation_path;     /* NULL: no file */
   uint64_t generation_written;
   bool is_write_failure_told;
+
+  struct slc__image *image; /* the owner's, to be loaded; NULL: none */
 };
 
 /* ---- feed.c: what has changed goes to the keepers ---- */

@@ -90,6 +90,7 @@ int slc__store_open(uv_loop_t *loop, const struct slc__store_options *options, c
   store->loop = loop;
   store->events = events;
   store->owner = owner;
+  store->image = options->image;
   store->is_changed = true;
   slc__records_init(&store->records);
   uv_idle_init(loop, &store->feeder);

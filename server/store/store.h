@@ -17,6 +17,7 @@
 #include <uv.h>
 
 struct slc__store;
+struct slc__image;
 
 enum {
   SLC__STORE_KEEPERS_MAX = 2,
@@ -29,6 +30,7 @@ struct slc__store_options {
   const char *shadows[SLC__STORE_KEEPERS_MAX]; /* their sockets; NULL: none */
   bool fdstore;                                /* the service manager's ($NOTIFY_SOCKET) */
   const char *generation_path;                 /* a file that says which record sets are old */
+  struct slc__image *image; /* what was handed over, taken by slc__store_load instead of what keepers have; or NULL */
 };
 
 /* They come from the loop, never from within a call of the owner's. */
@@ -62,6 +64,12 @@ int slc__store_open(uv_loop_t *loop, const struct slc__store_options *options, c
  * sentence. */
 int slc__store_load(struct slc__store *store, void (*visit)(void *ctx, struct slc__store_record *record), void *ctx,
                     size_t *ret_count);
+/* After an image was loaded, when whoever handed it over does nothing more: now the keepers are asked, and come. */
+void slc__store_start(struct slc__store *store);
+/* What is to be handed over: everything on record; and what only keepers know.  The descriptors in it stay the owner's
+ * and the store's: it is to be sent before anything changes.  SLC_NO_MEMORY, SLC_NO_DESCRIPTORS, SLC_SYSTEM. */
+int slc__store_image(const struct slc__store *store, struct slc__image *image);
+int slc__store_hand_over(struct slc__store *store, struct slc__image *image);
 /* The keepers keep what they have.  Takes NULL.  The loop has to run until its handles are closed. */
 void slc__store_close(struct slc__store *store);
 

@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "net/seqpacket.h"
+#include "store/image.h"
 
 enum {
   NAMES_MAX = 128 * 1024 - 1024, /* MAX_ARG_STRLEN, less what the names of sockets may take */
@@ -217,6 +218,18 @@ int slc__stored_send(struct slc__stored_table *table, struct slc__notify *notify
   *ret_stored = stored;
   *ret_sent = true;
   return SLC_OK;
+}
+
+int slc__stored_list(const struct slc__stored_table *table, struct slc__image *image) {
+  char name[SLC__STORED_NAME_MAX];
+  int status = SLC_OK;
+  for (size_t i = 0; status == SLC_OK && i < table->room; i++) {
+    const struct slc__stored *stored = table->by_name[i];
+    if (stored == NULL) continue;
+    name_write(stored->name, stored->is_log, name);
+    status = slc__image_add_stored(image, name, stored->fd);
+  }
+  return status;
 }
 
 void slc__stored_ref(struct slc__stored_table *table, struct slc__stored *stored) {

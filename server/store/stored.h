@@ -58,6 +58,10 @@ void slc__stored_unref(struct slc__stored_table *table, struct slc__stored *stor
 void slc__stored_retire(struct slc__stored_table *table, struct slc__stored *stored);
 void slc__stored_retire_all(struct slc__stored_table *table);
 
+/* All of them, to be handed over; they stay the table's.  SLC_NO_MEMORY. */
+struct slc__image;
+int slc__stored_list(const struct slc__stored_table *table, struct slc__image *image);
+
 /* Those that are loose now are not needed from this commit on. */
 void slc__stored_mark(struct slc__stored_table *table, uint64_t commit);
 /* That commit is complete: takes away what is not needed from it on.  SLC__NET_AGAIN: there is more to do. */

@@ -16,8 +16,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -148,15 +150,18 @@ static bool value_of(const char *text, const char *key, char *value, size_t size
 }
 
 /* One that is there already is not stored again, whatever it is called. */
-static bool is_stored(const struct test_manager *manager, int fd) {
+static bool is_stored(const struct test_manager *manager, int fd, ino_t inode) {
   for (int i = 0; i < manager->stored_count; i++) {
+    if (manager->stored[i].inode != inode) continue;
     if (syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, manager->stored[i].fd, fd) == 0) return true;
   }
   return false;
 }
 
 static void store(struct test_manager *manager, int fd, const char *name) {
-  if (manager->stored_count >= manager->store_max || is_stored(manager, fd)) {
+  struct stat info = {.st_ino = 0};
+  fstat(fd, &info);
+  if (manager->stored_count >= manager->store_max || is_stored(manager, fd, info.st_ino)) {
     manager->refused++;
     close(fd);
     return;
@@ -170,6 +175,7 @@ static void store(struct test_manager *manager, int fd, const char *name) {
   manager->stored = grown;
   struct test_stored *stored = &grown[manager->stored_count++];
   stored->fd = fd;
+  stored->inode = info.st_ino;
   snprintf(stored->name, sizeof stored->name, "%s", name);
 }
 
@@ -311,6 +317,40 @@ int test_manager_await_end(struct test_manager *manager) {
   check(waitpid(manager->pid, &status, 0) == manager->pid, "waitpid");
   manager->pid = 0;
   return status;
+}
+
+static void *attend(void *ctx) {
+  struct test_manager *manager = ctx;
+  struct pollfd fds[] = {{.fd = manager->notify_fd, .events = POLLIN},
+                         {.fd = manager->attendant_end, .events = POLLIN}};
+  while (fds[1].revents == 0) {
+    if (poll(fds, 2, -1) > 0 && fds[0].revents != 0) test_manager_drain(manager);
+  }
+  return NULL;
+}
+
+void test_manager_attend(struct test_manager *manager) {
+  manager->attendant_end = eventfd(0, EFD_CLOEXEC);
+  check(manager->attendant_end >= 0, "eventfd");
+  check(pthread_create(&manager->attendant, NULL, attend, manager) == 0, "pthread_create");
+}
+
+void test_manager_attend_end(struct test_manager *manager) {
+  uint64_t one = 1;
+  check(write(manager->attendant_end, &one, sizeof one) == (ssize_t)sizeof one, "eventfd");
+  pthread_join(manager->attendant, NULL);
+  close(manager->attendant_end);
+}
+
+bool test_manager_upgrade(struct test_manager *manager) {
+  pid_t before = manager->pid;
+  int status = 0;
+  kill(before, SIGUSR2);
+  test_manager_await(manager, "RELOADING=1");
+  test_manager_await(manager, "READY=1");
+  if (manager->pid == before) return false;
+  check(waitpid(before, &status, 0) == before && status == 0, "the old one's end");
+  return true;
 }
 
 /* ---- its end ---------------------------------------------------------------------------------------------------- */

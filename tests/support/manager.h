@@ -4,6 +4,7 @@
 #ifndef SLC_TEST_MANAGER_H
 #define SLC_TEST_MANAGER_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,6 +16,7 @@ enum { TEST_MANAGER_TEXT = 4096, TEST_MANAGER_ARGUMENTS = 16 };
 
 struct test_stored {
   int fd;
+  ino_t inode;
   char name[256];
 };
 
@@ -31,6 +33,8 @@ struct test_manager {
   int stored_count;
   int refused;                  /* messages of others than the main process, and descriptors beyond the limit */
   char text[TEST_MANAGER_TEXT]; /* the last message, lines separated by newlines */
+  pthread_t attendant;
+  int attendant_end; /* an eventfd */
   struct test_leaks leaks;
 };
 
@@ -51,6 +55,13 @@ bool test_manager_heard(const struct test_manager *manager, const char *line);
 void test_manager_drain(struct test_manager *manager);
 /* What is there already goes unheard. */
 void test_manager_ignore(struct test_manager *manager);
+/* A thread that handles what comes, while the test does what the service, which waits for its manager, has to answer.
+ * Until the end of that nothing else is done with the manager. */
+void test_manager_attend(struct test_manager *manager);
+void test_manager_attend_end(struct test_manager *manager);
+/* SIGUSR2, until the service is ready again.  True: another process is the main one, and the one before has ended with
+ * status 0. */
+bool test_manager_upgrade(struct test_manager *manager);
 /* SIGKILL, reaped; what it said before is heard. */
 void test_manager_kill(struct test_manager *manager);
 /* SIGTERM; its exit status. */
