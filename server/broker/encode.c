@@ -42,7 +42,7 @@ void record_key(const struct record *record, struct record_key *ret_key) {
   uint64_t channel = record->channel != NULL ? record->channel->serial : 0;
   switch (record->kind) {
   case RECORD_BROKER:
-    key_make(ret_key, 0, NULL);
+    key_make(ret_key, 0, (uint64_t[3]){0});
     break;
   case RECORD_PROCESS:
     key_make(ret_key, 1, (uint64_t[3]){RECORD_OF(struct process, record)->serial});
