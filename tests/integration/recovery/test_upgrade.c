@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -188,6 +189,123 @@ static void test_upgrade_is_kept(void **state) {
   read_all(stage);
 }
 
+/* ---- under way -------------------------------------------------------------------------------------------------- */
+
+#define STREAM "of/upgrade"
+enum { UPGRADES = 3 };
+
+struct stream {
+  slc_client *client;
+  slc_publisher *publisher;
+  slc_subscriber *subscriber;
+  uint64_t sent, received;
+  int lost, back, anew;
+};
+
+static void on_connection(void *ctx, int event) {
+  struct stream *stream = ctx;
+  stream->lost += event == SLC_CONNECTION_LOST;
+  stream->back += event == SLC_CONNECTION_BACK;
+  stream->anew += event == SLC_CONNECTION_ANEW;
+}
+
+static void stream_open(struct stream *stream) {
+  slc_client_options options = SLC_CLIENT_OPTIONS_INIT;
+  slc_publisher_options publishing = SLC_PUBLISHER_OPTIONS_INIT;
+  slc_subscriber_options subscribing = SLC_SUBSCRIBER_OPTIONS_INIT;
+  options.on_connection = on_connection;
+  options.callback_ctx = stream;
+  publishing.slots = 16;
+  publishing.slot_size = 64;
+  publishing.reliable = 1;
+  subscribing.reliable = 1;
+  check_ok(slc_client_open(&options, &stream->client));
+  check_ok(slc_publisher_open(stream->client, STREAM, &publishing, &stream->publisher));
+  check_ok(slc_subscriber_open(stream->client, STREAM, &subscribing, &stream->subscriber));
+}
+
+/* One message, which comes next. */
+static void stream_pass(struct stream *stream) {
+  slc_message message;
+  stream->sent++;
+  check_ok(slc_publisher_send(stream->publisher, &stream->sent, sizeof stream->sent, NULL));
+  check_ok(slc_subscriber_take(stream->subscriber, &message));
+  stream->received++;
+  assert_memory_equal(message.data, &stream->received, sizeof stream->received);
+  check_ok(slc_subscriber_release(stream->subscriber, &message));
+}
+
+/* What needs the broker: it knows both, and that they are back. */
+static void stream_check(struct stream *stream) {
+  slc_channel_info *info = NULL;
+  check_ok(slc_channel_inspect(stream->client, STREAM, &info));
+  assert_int_equal(info->publishers, 1);
+  assert_int_equal(info->subscribers, 1);
+  assert_int_equal(info->messages, stream->sent);
+  for (uint32_t i = 0; i < info->user_count; i++) assert_true(info->users[i].is_connected);
+  slc_channel_info_free(info);
+}
+
+/* In a process of its own, at each word of the test's: some thousand messages, and the broker is asked now and then. At
+ * its end it has been lost and back as often as there were upgrades. */
+static _Noreturn void stream_run(int words) {
+  enum { ROUNDS = 20, MESSAGES = 500 };
+  struct stream stream = {.lost = 0};
+  char word;
+  stream_open(&stream);
+  while (read(words, &word, 1) == 1) {
+    for (int i = 0; i < ROUNDS; i++) {
+      for (int j = 0; j < MESSAGES; j++) stream_pass(&stream);
+      stream_check(&stream);
+    }
+    assert_int_equal(write(words, &word, 1), 1);
+  }
+  assert_int_equal(stream.lost, UPGRADES);
+  assert_int_equal(stream.back, UPGRADES);
+  assert_int_equal(stream.anew, 0);
+  slc_client_close(stream.client);
+  exit(EXIT_SUCCESS);
+}
+
+static void stream_ask(int words) {
+  assert_int_equal(write(words, "m", 1), 1);
+}
+
+static void stream_await(struct stage *stage, int words) {
+  char word;
+  test_manager_attend(&stage->manager);
+  assert_int_equal(read(words, &word, 1), 1);
+  test_manager_attend_end(&stage->manager);
+}
+
+/* Publishers and subscribers go on, and have what they had. */
+static void test_upgrade_ends_no_stream(void **state) {
+  struct stage *stage = *state;
+  int words[2], status = 0;
+  assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, words), 0);
+  pid_t pid = fork();
+  assert_true(pid >= 0);
+  if (pid == 0) {
+    close(words[0]);
+    stream_run(words[1]);
+  }
+  close(words[1]);
+  stream_ask(words[0]);
+  stream_await(stage, words[0]);
+  for (int i = 0; i < UPGRADES; i++) {
+    stream_ask(words[0]);
+    assert_true(test_manager_upgrade(&stage->manager));
+    stream_await(stage, words[0]);
+    stream_ask(words[0]); /* whatever it did during the upgrade: now it is back */
+    stream_await(stage, words[0]);
+  }
+  test_manager_attend(&stage->manager);
+  close(words[0]);
+  assert_int_equal(waitpid(pid, &status, 0), pid);
+  test_manager_attend_end(&stage->manager);
+  assert_int_equal(status, 0);
+}
+
 /* The watchdog's pid was the old one's. */
 static void test_upgrade_goes_on_feeding_the_watchdog(void **state) {
   struct stage *stage = *state;
@@ -262,6 +380,9 @@ int main(void) {
       UPGRADE_TEST(test_upgrade_loses_nothing, fdstore),
       UPGRADE_TEST(test_upgrade_is_kept, shadow),
       UPGRADE_TEST(test_upgrade_is_kept, fdstore),
+      UPGRADE_TEST(test_upgrade_ends_no_stream, nobody),
+      UPGRADE_TEST(test_upgrade_ends_no_stream, shadow),
+      UPGRADE_TEST(test_upgrade_ends_no_stream, fdstore),
       UPGRADE_TEST(test_upgrade_goes_on_feeding_the_watchdog, shadow),
       UPGRADE_TEST(test_upgrade_to_what_fails_is_none, nobody),
       UPGRADE_TEST(test_upgrade_to_what_fails_is_none, shadow),
