@@ -144,15 +144,6 @@ static void attempt_later(slc_client *client) {
   timer_set(client);
 }
 
-static void tell_lost(struct slc__reconnect *back) {
-  back->owes_lost = true;
-  back->owes_then = 0;
-}
-
-static void tell_back(struct slc__reconnect *back) {
-  back->owes_then = back->is_anew ? SLC_CONNECTION_ANEW : SLC_CONNECTION_BACK;
-}
-
 void slc__reconnect_lost(slc_client *client) {
   struct slc__reconnect *back = &client->back;
   bool was_up = back->link == SLC__LINK_UP;
@@ -170,7 +161,8 @@ void slc__reconnect_lost(slc_client *client) {
   back->lost_at = now;
   back->losses++;
   back->is_anew = false;
-  tell_lost(back);
+  back->is_lost = true;
+  if (!back->was_told_lost) back->owes_lost = true;
   if (now - back->up_at > STEADY_NS) back->pause = PAUSE_FIRST_NS;
   back->next_attempt = now;
   if (back->pause > PAUSE_FIRST_NS) attempt_later(client);
@@ -242,7 +234,8 @@ static void come_back(slc_client *client) {
   back->up_at = slc__clock_ns();
   back->returns += !back->is_anew;
   back->joins += back->is_anew;
-  tell_back(back);
+  back->is_lost = false;
+  back->owes_anew |= back->is_anew;
   epoll_each(client, EPOLL_CTL_MOD);
   slc__connection_found(client);
 }
@@ -414,11 +407,17 @@ int slc__reconnect_answered(slc_client *client, struct slc__received *received) 
 
 /* ---- telling, beginning, ending --------------------------------------------------------------------------------- */
 
-/* What is to be told next; 0: nothing. */
+/* What is to be told next; 0: nothing.  What was lost and back again before it was told of either is lost once. */
 static int owed_take(struct slc__reconnect *back) {
-  int event = back->owes_lost ? SLC_CONNECTION_LOST : back->owes_then;
-  if (!back->owes_lost) back->owes_then = 0;
-  back->owes_lost = false;
+  if (!back->was_told_lost) {
+    if (!back->owes_lost) return 0;
+    back->owes_lost = false;
+    back->was_told_lost = true;
+    return SLC_CONNECTION_LOST;
+  }
+  if (back->is_lost) return 0;
+  int event = back->owes_anew ? SLC_CONNECTION_ANEW : SLC_CONNECTION_BACK;
+  back->was_told_lost = back->owes_anew = false;
   return event;
 }
 

@@ -89,8 +89,10 @@ struct slc__reconnect {
   slc_connection_fn on_connection;
   void *ctx;
   bool is_telling; /* one thread tells, in order */
-  bool owes_lost;
-  int owes_then; /* enum slc_connection; 0: nothing yet */
+  bool is_lost;
+  bool was_told_lost; /* that was the last event told */
+  bool owes_lost;     /* it has been lost since it was told to be back */
+  bool owes_anew;     /* something was opened anew since */
 };
 
 struct slc__reconnect_plan {

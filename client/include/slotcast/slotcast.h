@@ -74,8 +74,9 @@ enum slc_connection {
                              published before is taken first; ordinals begin anew, and those kept from before (weak
                              references, retired messages) mean nothing any more */
 };
-/* Told of that, each event once and in order, in whichever thread calls something that notices it.  No lock is held,
- * but the thread may be in the middle of a call: must use neither the client nor a handle of it. */
+/* Told of that, lost and back in turn, in whichever thread calls something that notices it; losses that follow each
+ * other before they could be told are told as one.  No lock is held, but the thread may be in the middle of a call:
+ * must use neither the client nor a handle of it. */
 typedef void (*slc_connection_fn)(void *ctx, int event);
 
 typedef struct slc_client_options {

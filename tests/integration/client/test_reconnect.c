@@ -623,13 +623,12 @@ static void *stream_run(void *ctx) {
 
 static void test_threads(void **state) {
   struct test_broker *broker = *state;
-  static char names[PAIRS][32];
+  static const char *const names[PAIRS] = {"test/0", "test/1", "test/2", "test/3"};
   _Atomic uint64_t wanted = 0;
   slc_client *clients[2] = {client_open(), client_open()};
   struct stream streams[2 * PAIRS];
   pthread_t threads[2 * PAIRS];
   for (int i = 0; i < 2 * PAIRS; i++) {
-    snprintf(names[i / 2], sizeof names[0], "test/%d", i / 2);
     streams[i] = (struct stream){
         .client = clients[i % 2], .name = names[i / 2], .wanted = &wanted, .is_publisher = i % 4 == 0 || i % 4 == 3};
     assert_int_equal(pthread_create(&threads[i], NULL, stream_run, &streams[i]), 0);
