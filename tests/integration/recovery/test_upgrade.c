@@ -354,7 +354,6 @@ static void test_upgrade_to_what_fails_is_none(void **state) {
 /* `fault`: see preload.c; with another one it is as good as any. */
 static void install_with(const struct stage *stage, const char *fault) {
   char script[1024];
-  assert_non_null(getenv("SLOTCAST_TEST_PRELOAD"));
   snprintf(script, sizeof script, "#!/bin/sh\nLD_PRELOAD=%s SLOTCAST_TEST_FAULT=%s exec %s \"$@\"\n",
            getenv("SLOTCAST_TEST_PRELOAD"), fault, test_program("slotcastd"));
   install_script(stage, script);
@@ -362,6 +361,9 @@ static void install_with(const struct stage *stage, const char *fault) {
 
 static void test_upgrade_to_what_does_not_understand_is_none(void **state) {
   struct stage *stage = *state;
+  const char *preload = getenv("SLOTCAST_TEST_PRELOAD");
+  assert_non_null(preload);
+  if (preload[0] == '\0') skip();
   install_with(stage, "newer");
   check_refused(stage);
   install_with(stage, "damaged");
