@@ -362,8 +362,7 @@ static void install_with(const struct stage *stage, const char *fault) {
 static void test_upgrade_to_what_does_not_understand_is_none(void **state) {
   struct stage *stage = *state;
   const char *preload = getenv("SLOTCAST_TEST_PRELOAD");
-  assert_non_null(preload);
-  if (preload[0] == '\0') skip();
+  if (preload == NULL || preload[0] == '\0') skip();
   install_with(stage, "newer");
   check_refused(stage);
   install_with(stage, "damaged");
