@@ -207,7 +207,8 @@ static int datagram_next(slc_client *client) {
 }
 
 void slc__connection_drain(slc_client *client) {
-  if (atomic_load_explicit(&client->gone, memory_order_relaxed)) slc__reconnect_advance(client);
+  if (atomic_load_explicit(&client->gone, memory_order_relaxed) || client->back.owes_request)
+    slc__reconnect_advance(client);
   while (client->back.link != SLC__LINK_DOWN && datagram_next(client) == 0) {
   }
 }

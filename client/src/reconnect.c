@@ -37,7 +37,7 @@
 
 #define PAUSE_FIRST_NS INT64_C(1000000)
 #define PAUSE_LAST_NS SLC__NS_PER_S
-#define STEADY_NS SLC__NS_PER_S /* a connection that lasted so long was a good one */
+#define STEADY_NS (20 * INT64_C(1000000)) /* a connection that lasted so long was a good one */
 #define USER_MASK ((UINT64_C(1) << SLC__ERA_SHIFT) - 1)
 #define SERIAL_OURS (UINT64_C(1) << 62)
 
@@ -80,18 +80,6 @@ void slc__place_unlist(slc_client *client, struct slc__place *place) {
   while (*at != NULL && *at != place) at = &(*at)->next;
   if (*at != NULL) *at = place->next;
   if (back->asked == place) back->asked = NULL;
-}
-
-void slc__place_part(slc_client *client, const struct slc__place *place) {
-  struct slc__parting *parting = malloc(sizeof *parting);
-  if (parting == NULL) return; /* it stays with the broker until this process ends */
-  memcpy(parting->token, place->token, sizeof parting->token);
-  pthread_mutex_lock(&client->lock);
-  struct slc__parting **last = &client->back.partings; /* the first may be under way */
-  while (*last != NULL) last = &(*last)->next;
-  parting->next = NULL;
-  *last = parting;
-  pthread_mutex_unlock(&client->lock);
 }
 
 static void parting_drop(struct slc__reconnect *back) {
@@ -240,26 +228,61 @@ static void come_back(slc_client *client) {
   slc__connection_found(client);
 }
 
-/* The next request, for the next one that is not back yet. */
-static void ask_next(slc_client *client) {
+/* The first of those that were closed is had back, to be given up. */
+static void ask_parting(slc_client *client) {
   struct slc__reconnect *back = &client->back;
-  struct slc__place *place = back->partings == NULL ? place_next(back) : NULL;
-  if (back->partings == NULL && place == NULL) {
-    come_back(client);
-    return;
-  }
+  uint8_t buffer[REQUEST_MAX];
+  size_t size = 0;
+  back->serial = ++client->back_serial | SERIAL_OURS;
+  back->asked = NULL;
+  back->asked_for_parting = true;
+  int status = encode_reclaim(back->serial, back->partings->token, true, buffer, &size);
+  if (status != 0)
+    slc__connection_lose(client, slc__error_detail());
+  else
+    request_send(client, buffer, size, -1);
+}
+
+void slc__place_part(slc_client *client, const struct slc__place *place) {
+  struct slc__parting *parting = malloc(sizeof *parting);
+  if (parting == NULL) return; /* it stays with the broker until this process ends */
+  memcpy(parting->token, place->token, sizeof parting->token);
+  pthread_mutex_lock(&client->lock);
+  struct slc__parting **last = &client->back.partings; /* the first may be under way */
+  while (*last != NULL) last = &(*last)->next;
+  parting->next = NULL;
+  *last = parting;
+  /* It may be back by now, without this one: then nobody else says it. */
+  if (client->back.link == SLC__LINK_UP && !client->back.asked_for_parting) ask_parting(client);
+  pthread_mutex_unlock(&client->lock);
+}
+
+/* What opening it, or having it back, takes next. */
+static void ask_place(slc_client *client, struct slc__place *place) {
+  struct slc__reconnect *back = &client->back;
   uint8_t buffer[REQUEST_MAX];
   size_t size = 0;
   int fd = -1;
   back->serial = ++client->back_serial | SERIAL_OURS;
   back->asked = place;
-  back->asked_for_parting = back->partings != NULL;
-  int status = back->asked_for_parting ? encode_reclaim(back->serial, back->partings->token, true, buffer, &size)
-                                       : place_encode(place, back->serial, buffer, &size, &fd);
+  int status = place_encode(place, back->serial, buffer, &size, &fd);
   if (status != 0)
     slc__connection_lose(client, slc__error_detail());
   else
     request_send(client, buffer, size, fd);
+}
+
+/* The next request, for the next one that is not back yet. */
+static void ask_next(slc_client *client) {
+  struct slc__reconnect *back = &client->back;
+  struct slc__place *place = place_next(back);
+  back->asked_for_parting = false;
+  if (back->partings != NULL)
+    ask_parting(client);
+  else if (place != NULL)
+    ask_place(client, place);
+  else if (back->link != SLC__LINK_UP)
+    come_back(client);
 }
 
 static void say_hello(slc_client *client) {
@@ -380,8 +403,9 @@ static void unwanted(slc_client *client, const struct slc__received *received) {
 }
 
 bool slc__reconnect_is_asked(const slc_client *client, uint64_t serial) {
-  bool is_under_way = client->back.link == SLC__LINK_HELLO || client->back.link == SLC__LINK_BACK;
-  return is_under_way && serial == client->back.serial;
+  const struct slc__reconnect *back = &client->back;
+  bool is_under_way = back->link == SLC__LINK_HELLO || back->link == SLC__LINK_BACK || back->asked_for_parting;
+  return is_under_way && serial == back->serial;
 }
 
 int slc__reconnect_answered(slc_client *client, struct slc__received *received) {

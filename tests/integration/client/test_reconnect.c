@@ -581,6 +581,7 @@ struct stream {
   slc_client *client;
   const char *name;
   _Atomic uint64_t *wanted; /* the last number is to be this one; 0: none yet */
+  _Atomic uint32_t *opened; /* by how many */
   bool is_publisher;
 };
 
@@ -588,6 +589,7 @@ struct stream {
 static void stream_publish(const struct stream *stream) {
   slc_publisher *publisher = NULL;
   check_ok(slc_publisher_open(stream->client, stream->name, NULL, &publisher));
+  ++*stream->opened;
   for (uint64_t n = 1;; n++) {
     send_number(publisher, n);
     uint64_t wanted = *stream->wanted;
@@ -602,6 +604,7 @@ static void stream_publish(const struct stream *stream) {
 static void stream_take(const struct stream *stream) {
   slc_subscriber *subscriber = NULL;
   check_ok(slc_subscriber_open(stream->client, stream->name, NULL, &subscriber));
+  ++*stream->opened;
   for (uint64_t last = 0;;) {
     uint64_t n = take_number(subscriber);
     assert_true(n > last);
@@ -625,14 +628,19 @@ static void test_threads(void **state) {
   struct test_broker *broker = *state;
   static const char *const names[PAIRS] = {"test/0", "test/1", "test/2", "test/3"};
   _Atomic uint64_t wanted = 0;
+  _Atomic uint32_t opened = 0;
   slc_client *clients[2] = {client_open(), client_open()};
   struct stream streams[2 * PAIRS];
   pthread_t threads[2 * PAIRS];
   for (int i = 0; i < 2 * PAIRS; i++) {
-    streams[i] = (struct stream){
-        .client = clients[i % 2], .name = names[i / 2], .wanted = &wanted, .is_publisher = i % 4 == 0 || i % 4 == 3};
+    streams[i] = (struct stream){.client = clients[i % 2],
+                                 .name = names[i / 2],
+                                 .wanted = &wanted,
+                                 .opened = &opened,
+                                 .is_publisher = i % 4 == 0 || i % 4 == 3};
     assert_int_equal(pthread_create(&threads[i], NULL, stream_run, &streams[i]), 0);
   }
+  while (opened < 2 * PAIRS) sched_yield(); /* a subscriber that came after the last message would wait for ever */
   for (int i = 1; i <= BROKERS; i++) {
     if (i % 2 == 0)
       broker_anew(broker);
