@@ -128,7 +128,7 @@ static int client_make(slc_client *client, const slc_client_options *options) {
       .on_connection = options->on_connection,
       .ctx = options->callback_ctx,
   };
-  slc__reconnect_begin(client, &plan);
+  if (!slc__reconnect_begin(client, &plan)) return slc__fail(SLC_NO_BROKER, "the broker has gone before it was had");
   return 0;
 }
 

@@ -462,15 +462,16 @@ void slc__reconnect_tell(slc_client *client) {
   pthread_mutex_unlock(&client->lock);
 }
 
-void slc__reconnect_begin(slc_client *client, const struct slc__reconnect_plan *plan) {
+bool slc__reconnect_begin(slc_client *client, const struct slc__reconnect_plan *plan) {
   pthread_mutex_lock(&client->lock);
-  client->back.comes_back = client->back.link == SLC__LINK_UP;
+  bool comes_back = client->back.comes_back = client->back.link == SLC__LINK_UP;
   client->back.timeout_ns = plan->timeout_ns;
   client->back.on_connection = plan->on_connection;
   client->back.ctx = plan->ctx;
   client->back.pause = PAUSE_FIRST_NS;
   client->back.up_at = slc__clock_ns();
   pthread_mutex_unlock(&client->lock);
+  return comes_back;
 }
 
 void slc__reconnect_deinit(slc_client *client) {

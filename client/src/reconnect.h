@@ -100,8 +100,8 @@ struct slc__reconnect_plan {
   slc_connection_fn on_connection;
   void *ctx;
 };
-/* From now on it comes back.  Takes the lock. */
-void slc__reconnect_begin(slc_client *client, const struct slc__reconnect_plan *plan);
+/* From now on it comes back.  False: it has been lost already.  Takes the lock. */
+bool slc__reconnect_begin(slc_client *client, const struct slc__reconnect_plan *plan);
 void slc__reconnect_deinit(slc_client *client);
 
 /* A new place, with a token of its own; not on the list yet.  SLC_SYSTEM. */

@@ -315,7 +315,20 @@ static int complete_named(struct slc__completion *completion, const struct slc__
   return slc__fail(SLC_PROTOCOL, "the broker showed a subscriber payloads that are not complete");
 }
 
+enum { OFFERS = 16 }; /* of one page, to brokers that come and go */
+
 /* ---- completing ------------------------------------------------------------------------------------------------- */
+
+/* With a broker that goes in between it is not known what was heard, so that nothing of it is said again: what has been
+ * allocated is the channel's or nobody's, and the next broker is offered new memory for what it has none of. */
+static int register_more(struct slc__completion *completion) {
+  int status = register_some(completion);
+  for (int times = 0; times < OFFERS && status == SLC_BROKER_GONE; times++) {
+    if (!slc__connection_is_awaited(completion->client)) break;
+    status = register_some(completion);
+  }
+  return status;
+}
 
 /* Each round maps at least one slot more, or the broker is not to be trusted. */
 static int round_of(struct slc__completion *completion) {
@@ -325,7 +338,7 @@ static int round_of(struct slc__completion *completion) {
   if (completion->registered > before)
     status = fetch_from(completion, slc__payloads_missing(payloads, 0));
   else if (payloads->allocator != NULL)
-    status = register_some(completion);
+    status = register_more(completion);
   else
     status = slc__fail(SLC_PROTOCOL, "the broker showed a subscriber payloads that are not complete");
   if (status != 0 || payloads->mapped > before) return status;
