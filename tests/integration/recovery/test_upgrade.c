@@ -209,50 +209,40 @@ static void on_connection(void *ctx, int event) {
   stream->anew += event == SLC_CONNECTION_ANEW;
 }
 
-/* The process of the stream ends at what it did not expect, with a word. */
-static void must_at(bool is_so, const char *what, int line) {
-  if (is_so) return;
-  fprintf(stderr, "%s:%d: not so: %s (%s)\n", __FILE__, line, what, slc_error_detail());
-  _exit(EXIT_FAILURE);
-}
-#define must(expression) must_at((expression), #expression, __LINE__)
-#define must_succeed(expression) must_at((expression) == SLC_OK, #expression, __LINE__)
-
 static void stream_open(struct stream *stream) {
   slc_client_options options = SLC_CLIENT_OPTIONS_INIT;
   slc_publisher_options publishing = SLC_PUBLISHER_OPTIONS_INIT;
   slc_subscriber_options subscribing = SLC_SUBSCRIBER_OPTIONS_INIT;
   options.on_connection = on_connection;
   options.callback_ctx = stream;
-  options.reconnect_timeout_ns = -1; /* however busy the machine is */
   publishing.slots = 16;
   publishing.slot_size = 64;
   publishing.reliable = 1;
   subscribing.reliable = 1;
-  must_succeed(slc_client_open(&options, &stream->client));
-  must_succeed(slc_publisher_open(stream->client, STREAM, &publishing, &stream->publisher));
-  must_succeed(slc_subscriber_open(stream->client, STREAM, &subscribing, &stream->subscriber));
+  check_ok(slc_client_open(&options, &stream->client));
+  check_ok(slc_publisher_open(stream->client, STREAM, &publishing, &stream->publisher));
+  check_ok(slc_subscriber_open(stream->client, STREAM, &subscribing, &stream->subscriber));
 }
 
 /* One message, which comes next. */
 static void stream_pass(struct stream *stream) {
   slc_message message;
   stream->sent++;
-  must_succeed(slc_publisher_send(stream->publisher, &stream->sent, sizeof stream->sent, NULL));
-  must_succeed(slc_subscriber_take(stream->subscriber, &message));
+  check_ok(slc_publisher_send(stream->publisher, &stream->sent, sizeof stream->sent, NULL));
+  check_ok(slc_subscriber_take(stream->subscriber, &message));
   stream->received++;
-  must(memcmp(message.data, &stream->received, sizeof stream->received) == 0);
-  must_succeed(slc_subscriber_release(stream->subscriber, &message));
+  assert_memory_equal(message.data, &stream->received, sizeof stream->received);
+  check_ok(slc_subscriber_release(stream->subscriber, &message));
 }
 
 /* What needs the broker: it knows both, and that they are back. */
 static void stream_check(struct stream *stream) {
   slc_channel_info *info = NULL;
-  must_succeed(slc_channel_inspect(stream->client, STREAM, &info));
-  must(info->publishers == 1);
-  must(info->subscribers == 1);
-  must(info->messages == stream->sent);
-  for (uint32_t i = 0; i < info->user_count; i++) must(info->users[i].is_connected);
+  check_ok(slc_channel_inspect(stream->client, STREAM, &info));
+  assert_int_equal(info->publishers, 1);
+  assert_int_equal(info->subscribers, 1);
+  assert_int_equal(info->messages, stream->sent);
+  for (uint32_t i = 0; i < info->user_count; i++) assert_true(info->users[i].is_connected);
   slc_channel_info_free(info);
 }
 
@@ -268,11 +258,11 @@ static _Noreturn void stream_run(int words) {
       for (int j = 0; j < MESSAGES; j++) stream_pass(&stream);
       stream_check(&stream);
     }
-    must(write(words, &word, 1) == 1);
+    assert_int_equal(write(words, &word, 1), 1);
   }
-  must(stream.lost == UPGRADES);
-  must(stream.back == UPGRADES);
-  must(stream.anew == 0);
+  assert_int_equal(stream.lost, UPGRADES);
+  assert_int_equal(stream.back, UPGRADES);
+  assert_int_equal(stream.anew, 0);
   slc_client_close(stream.client);
   exit(EXIT_SUCCESS);
 }
