@@ -62,7 +62,7 @@ struct slc_subscriber {
   int ring_fd; /* sending end */
   int epoll_fd;
   int64_t spin_ns;
-  int64_t visited_at;             /* when it looked at its connection last, CLOCK_MONOTONIC, ns */
+  _Atomic int64_t visited_at;     /* when it looked at its connection last, CLOCK_MONOTONIC, ns */
   uint32_t empties;               /* takes that found nothing */
   slc_subscriber_options options; /* its strings are the handle's own */
   struct slc__checking checking;  /* made with `sub` */

@@ -71,9 +71,11 @@ static int wait_in_turns(slc_subscriber *subscriber, int64_t deadline) {
   return look(subscriber) ? 0 : SLC_TIMED_OUT;
 }
 
-/* In the turn, and for one of several threads out of it in between. */
+/* In the turn, and for one of several threads out of it in between.  Ends the call. */
 static int wait_attached(slc_subscriber *subscriber, int64_t deadline) {
-  return subscriber->turn.is_shared ? wait_in_turns(subscriber, deadline) : wait_alone(subscriber, deadline);
+  int status = subscriber->turn.is_shared ? wait_in_turns(subscriber, deadline) : wait_alone(subscriber, deadline);
+  if (slc__sub_closed(&subscriber->on.sub) != SLC__OPEN) status = slc__subscriber_disconnected(subscriber);
+  return slc__subscriber_end(subscriber, status);
 }
 
 static int wait_unattached(slc_subscriber *subscriber, int64_t deadline) {
@@ -84,8 +86,9 @@ static int wait_unattached(slc_subscriber *subscriber, int64_t deadline) {
 /* Nothing has come in a slice: what has become of the broker?  Callers may wait less than a slice each time. */
 static void visit_for(slc_subscriber *subscriber, int64_t deadline) {
   int64_t now = slc__clock_ns();
-  if (now >= deadline && now - subscriber->visited_at < LOOK_NS) return;
-  subscriber->visited_at = now;
+  int64_t visited_at = atomic_load_explicit(&subscriber->visited_at, memory_order_relaxed);
+  if (now >= deadline && now - visited_at < LOOK_NS) return;
+  atomic_store_explicit(&subscriber->visited_at, now, memory_order_relaxed);
   slc__connection_visit_long(subscriber->client, deadline);
 }
 
@@ -104,11 +107,7 @@ int slc_subscriber_wait(slc_subscriber *subscriber, int64_t timeout_ns) {
   for (;;) {
     int status = begin_where_it_goes_on(subscriber);
     if (status != 0 && status != SLC_EMPTY) return status;
-    bool is_attached = status == 0;
-    status = is_attached ? slc__subscriber_end(subscriber, wait_attached(subscriber, deadline))
-                         : wait_unattached(subscriber, deadline);
-    if (is_attached && slc__sub_closed(&subscriber->on.sub) != SLC__OPEN)
-      return slc__subscriber_disconnected(subscriber);
+    status = status == 0 ? wait_attached(subscriber, deadline) : wait_unattached(subscriber, deadline);
     if (status != SLC_TIMED_OUT) return status;
     visit_for(subscriber, deadline);
     if (slc__clock_ns() >= deadline) return SLC_TIMED_OUT;

@@ -9,7 +9,7 @@
 
 #include "fault/plan.h"
 
-enum { TRIES = 20000, WATCHDOG_SECONDS = 100, WATCHDOG_SECONDS_ALL = 3000 };
+enum { TRIES = 20000, QUIET_TRIES = 10, WATCHDOG_SECONDS = 100, WATCHDOG_SECONDS_ALL = 3000 };
 
 void watched_start(struct watched *watched) {
   *watched = (struct watched){0};
@@ -77,9 +77,18 @@ static int count_descriptors(const struct watched *watched) {
   return count;
 }
 
+/* Noted when several questions in a row have changed nothing: the broker is through with those who went before. */
 int watched_note(struct watched *watched) {
-  watched->descriptors = count_descriptors(watched);
-  watched->live = atomic_load(&fault_page->broker.live);
+  watched->descriptors = -1;
+  watched->live = -1;
+  for (int same = 0, i = 0; same < QUIET_TRIES && i < TRIES; i++) {
+    int descriptors = count_descriptors(watched);
+    int64_t live = atomic_load(&fault_page->broker.live);
+    same = descriptors == watched->descriptors && live == watched->live ? same + 1 : 0;
+    watched->descriptors = descriptors;
+    watched->live = live;
+    if (count_channels(watched) < 0) return 1;
+  }
   return watched_as_before(watched);
 }
 
