@@ -404,8 +404,9 @@ static void test_child_has_the_old_socket(void **state) {
   slc_message message;
   do check_status(slc_subscriber_take(subscriber, &message), SLC_EMPTY);
   while (client_stats(client).back == 0);
-  check_status(slc_subscriber_take(subscriber, &message), SLC_EMPTY);
-  assert_int_equal(poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 0), 0);
+  /* The broker may still be ringing for the return. */
+  do check_status(slc_subscriber_take(subscriber, &message), SLC_EMPTY);
+  while (poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 0) != 0);
   send_number(publisher, 1);
   assert_int_equal(poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, -1), 1);
   assert_int_equal(take_number(subscriber), 1);
