@@ -82,6 +82,7 @@ static void fixture_open(struct fixture *f) {
   test_leaks_note(&f->leaks);
   pthread_mutex_init(&f->client.lock, NULL);
   atomic_store(&f->client.gone, true);
+  f->client.back.link = SLC__LINK_DOWN;
 }
 
 static void fixture_close(struct fixture *f) {
