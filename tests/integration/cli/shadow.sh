@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # slotcast run --shadow: broker and shadows that die are started again, and nothing is lost.   shadow.sh memfd|shm
-# With --inside it is the command that is run, a child of slotcast run.
+# One that is killed itself leaves no process behind.  With --inside it is the command that is run, a child of slotcast
+# run.
 set -euo pipefail
 export PATH=$SLOTCAST_BIN_DIR:$PATH
 
@@ -65,4 +66,16 @@ slotcast run --backend "$backend" --shadows 2 -- "$0" --inside 2>"$scratch/err" 
 [ "$(grep -c 'a shadow ended with signal 9: it is started again' "$scratch/err")" = 3 ] ||
   fail "it does not tell of the shadows: $(cat "$scratch/err")"
 [ -z "$(ls -A "$XDG_RUNTIME_DIR")" ] || fail "files are left: $(ls -AR "$XDG_RUNTIME_DIR")"
+# Killed: command, broker and shadows end, each by the signal that the kernel sends it then.
+mkfifo "$scratch/ready"
+# shellcheck disable=SC2016  # it is for that shell
+slotcast run --backend "$backend" --shadows 2 -- \
+  sh -c 'echo $$ $(cat "/proc/$PPID/task/$PPID/children") >"$0"; exec sleep 1000' "$scratch/ready" 2>/dev/null & run=$!
+read -r command started <"$scratch/ready"
+[ "$(wc -w <<<"$started")" = 4 ] || fail "run has started $started"
+kill -KILL "$run"
+wait "$run" 2>/dev/null || true
+for pid in $command $started; do
+  while grep -q '^State:[[:space:]]*[^ZX]' "/proc/$pid/status" 2>/dev/null; do :; done
+done
 echo "run --shadow brings back what dies"

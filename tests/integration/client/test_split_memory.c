@@ -2,6 +2,7 @@
  * run out, publishers that are killed in the middle. */
 #include "common.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -481,14 +482,13 @@ static void test_split_memory_kinds(void **state) {
 
 /* ---- the free helper -------------------------------------------------------------------------------------------- */
 
-/* A script that hands on what it gets, through a pipe with a name. */
-static void helper_write(const char *directory, char script[128], char fifo[128]) {
-  snprintf(fifo, 128, "%s/fifo", directory);
+/* A script in a directory of its own, which is where it starts. */
+static void helper_write(char directory[], char script[128], const char *what) {
+  assert_non_null(mkdtemp(directory));
   snprintf(script, 128, "%s/helper", directory);
-  assert_int_equal(mkfifo(fifo, 0600), 0);
   FILE *out = fopen(script, "we");
   assert_non_null(out);
-  fprintf(out, "#!/bin/sh\n{ echo \"$1 $2\"; cat; } > %s\n", fifo);
+  fprintf(out, "#!/bin/sh\ncd %s\n%s\n", directory, what);
   assert_int_equal(fclose(out), 0);
   assert_int_equal(chmod(script, 0700), 0);
 }
@@ -516,8 +516,9 @@ static void helper_expect(const char *fifo, uint32_t generation, uint64_t size) 
 static void test_split_free_helper(void **state) {
   (void)state;
   char directory[] = "/tmp/slotcast-helper-XXXXXX", script[128], fifo[128];
-  assert_non_null(mkdtemp(directory));
-  helper_write(directory, script, fifo);
+  helper_write(directory, script, "{ echo \"$1 $2\"; cat; } > fifo");
+  snprintf(fifo, sizeof fifo, "%s/fifo", directory);
+  assert_int_equal(mkfifo(fifo, 0600), 0);
   const char *const options[] = {"--free-helper", script, NULL};
   struct test_broker broker;
   test_broker_start_with(&broker, options);
@@ -543,6 +544,41 @@ static void test_split_free_helper(void **state) {
   rmdir(directory);
 }
 
+static bool has_children(pid_t pid) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)pid);
+  FILE *in = fopen(path, "re");
+  assert_non_null(in);
+  bool has = fgetc(in) != EOF;
+  fclose(in);
+  return has;
+}
+
+/* The broker goes on, and runs it the next time. */
+static void test_split_free_helper_is_killed(void **state) {
+  (void)state;
+  char directory[] = "/tmp/slotcast-helper-XXXXXX", script[128], word[128];
+  helper_write(directory, script, "> has-run; kill -9 $$");
+  snprintf(word, sizeof word, "%s/has-run", directory);
+  const char *const options[] = {"--free-helper", script, NULL};
+  struct test_broker broker;
+  test_broker_start_with(&broker, options);
+  struct pool pool = {.fd = pool_fd(1 << 20)};
+  slc_publisher_options shape = pool_options(&pool, SLOTS);
+  for (int i = 0; i < 3; i++) {
+    slc_client *client = client_open();
+    send_pattern(publisher_open(client, &shape), 1, 10);
+    slc_client_close(client);
+    while (unlink(word) != 0) assert_int_equal(errno, ENOENT);
+    while (has_children(broker.pid)) {
+    }
+  }
+  close(pool.fd);
+  assert_int_equal(test_broker_finish(&broker), 0);
+  unlink(script);
+  rmdir(directory);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       BROKER_TEST(test_split_pool),
@@ -556,6 +592,7 @@ int main(void) {
       BROKER_TEST(test_split_killed_while_it_grows),
       BROKER_TEST(test_split_memory_kinds),
       cmocka_unit_test(test_split_free_helper),
+      cmocka_unit_test(test_split_free_helper_is_killed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -176,6 +176,71 @@ static void test_whoever_lives_is_waited_for(void **state) {
   slc_client_close(client);
 }
 
+/* ---- nobody has kept it ---- */
+
+static slc_client *client_of_patience(void) {
+  slc_client *client = NULL;
+  slc_client_options options = SLC_CLIENT_OPTIONS_INIT;
+  options.reconnect_timeout_ns = -1;
+  check_ok(slc_client_open(&options, &client));
+  return client;
+}
+
+static void send_word(slc_publisher *publisher, const char *word) {
+  int status;
+  while ((status = slc_publisher_send(publisher, word, strlen(word), NULL)) == SLC_WOULD_BLOCK)
+    check_ok(slc_publisher_wait(publisher, SLC_WAIT_FOREVER));
+  check_ok(status);
+}
+
+/* Passes over everything else. */
+static void await_word(slc_subscriber *subscriber, const char *word) {
+  for (bool is_there = false; !is_there;) {
+    slc_message message;
+    check_ok(slc_subscriber_wait(subscriber, SLC_WAIT_FOREVER));
+    if (slc_subscriber_take(subscriber, &message) != 0) continue;
+    is_there = message.size == strlen(word) && memcmp(message.data, word, message.size) == 0;
+    check_ok(slc_subscriber_release(subscriber, &message));
+  }
+}
+
+static void await_anew(slc_client *client) {
+  slc_client_stats stats = {.size = sizeof stats};
+  while (stats.anew == 0) {
+    int status = slc_client_dispatch(client);
+    assert_true(status == 0 || status == SLC_BROKER_GONE);
+    check_ok(slc_client_stats_get(client, &stats));
+    assert_int_equal(stats.back, 0);
+  }
+}
+
+/* A stream goes on while both are away, and is one again on the new broker's channel. */
+static void test_broker_and_shadow_die_together(void **state) {
+  struct test_broker *broker = *state;
+  slc_client *client = client_of_patience(), *other = client_of_patience();
+  slc_publisher *publisher = NULL;
+  slc_subscriber *subscriber = NULL;
+  check_ok(slc_publisher_open(client, "a", NULL, &publisher));
+  check_ok(slc_subscriber_open(other, "a", NULL, &subscriber));
+  send_word(publisher, "before");
+  await_word(subscriber, "before");
+  test_broker_kill(broker);
+  test_shadow_kill(&broker->shadows[0]);
+  send_word(publisher, "alone");
+  await_word(subscriber, "alone");
+  test_shadow_restart(&broker->shadows[0]);
+  test_broker_resume(broker);
+  await_anew(client);
+  await_anew(other);
+  send_word(publisher, "again");
+  await_word(subscriber, "again");
+  slc_channel_info *info = inspect(client, "a");
+  assert_int_equal(info->user_count, 2);
+  slc_channel_info_free(info);
+  slc_client_close(other);
+  slc_client_close(client);
+}
+
 /* ---- numbers ---- */
 
 static uint64_t newest_user(slc_client *client, const char *channel) {
@@ -205,9 +270,10 @@ static void test_numbers_are_not_given_again(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      RECOVERY_TEST(test_everything_is_as_it_was),       RECOVERY_TEST(test_an_orderly_end_is_no_other),
-      RECOVERY_TEST(test_recovery_leaves_no_descriptor), RECOVERY_TEST(test_the_dead_are_gone_at_once),
-      RECOVERY_TEST(test_whoever_lives_is_waited_for),   RECOVERY_TEST(test_numbers_are_not_given_again),
+      RECOVERY_TEST(test_everything_is_as_it_was),        RECOVERY_TEST(test_an_orderly_end_is_no_other),
+      RECOVERY_TEST(test_recovery_leaves_no_descriptor),  RECOVERY_TEST(test_the_dead_are_gone_at_once),
+      RECOVERY_TEST(test_whoever_lives_is_waited_for),    RECOVERY_TEST(test_numbers_are_not_given_again),
+      RECOVERY_TEST(test_broker_and_shadow_die_together),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
