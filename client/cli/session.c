@@ -221,6 +221,15 @@ static int64_t sooner(int64_t a, int64_t b) {
   return a < 0 || (b >= 0 && b < a) ? b : a;
 }
 
+int session_revive_broker(struct session *session) {
+  struct session_program *broker = &session->broker;
+  int status = 0;
+  if (broker->pid == 0 || waitpid(broker->pid, &status, WNOHANG) != broker->pid) return EXIT_OK;
+  broker->pid = 0;
+  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) return launch(session, broker);
+  return fail(EXIT_FAILED, "the broker has ended by itself");
+}
+
 int64_t session_tend(struct session *session) {
   if (session->shadow_count == 0) return -1;
   int64_t next = tend(session, &session->broker);
@@ -230,11 +239,12 @@ int64_t session_tend(struct session *session) {
 
 /* ---- the end ---- */
 
-static void stop(const struct session_program *program) {
+static void stop(struct session_program *program) {
   if (program->pid <= 0) return;
   kill(program->pid, SIGTERM);
   while (waitpid(program->pid, NULL, 0) < 0 && errno == EINTR) {
   }
+  program->pid = 0;
 }
 
 /* The broker first: it says good-bye to its shadows. */
@@ -242,4 +252,6 @@ void session_end(struct session *session) {
   stop(&session->broker);
   for (int i = 0; i < session->shadow_count; i++) stop(&session->shadows[i]);
   if (session->directory[0] != '\0') remove_directory(session);
+  session->directory[0] = '\0';
+  session->shadow_count = 0;
 }

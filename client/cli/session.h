@@ -39,7 +39,9 @@ int session_start_broker(struct session *session, const char *backend, int shado
 /* With shadows: after a SIGCHLD, and when the time has come that the call before gave: starts again what has died, with
  * a word on stderr.  The nanoseconds until the next is to be started, -1: none is. */
 int64_t session_tend(struct session *session);
-/* Ends broker and shadows if there are any, and removes what belongs to them. */
+/* After a SIGCHLD: a broker that was ended with SIGKILL is started again, at once and without a word; the exit code. */
+int session_revive_broker(struct session *session);
+/* Ends broker and shadows if there are any, and removes what belongs to them; another broker may be started then. */
 void session_end(struct session *session);
 /* In a child, before it becomes something else: dies with us, and has the signals as we had them. */
 void session_become_child(const struct session *session, pid_t parent);

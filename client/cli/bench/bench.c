@@ -36,7 +36,7 @@ enum option_key {
   KEY_SOCKET = 'S',
   KEY_HELP = 'h',
 };
-static const char common_keys[] = "cRqjPbSh";
+static const char common_keys[] = "RqjPbh";
 
 /* Name, what it takes (NULL: nothing) and what it means. */
 static const struct {
@@ -71,15 +71,17 @@ enum { DESCRIPTIONS = sizeof descriptions / sizeof descriptions[0] };
 static const struct measurement {
   const char *name, *what, *keys;
   int (*run)(struct bench *bench);
+  bool has_own_brokers; /* starts and ends them itself */
 } measurements[] = {
-    {"latency", "round trips between two processes", "slwtx", bench_latency},
-    {"throughput", "streams from publishers to subscribers", "slpurUktw", bench_throughput},
-    {"publish", "loan and publish by themselves, beside idle subscribers", "slugtx", bench_publish},
-    {"take", "take and release by themselves, beside idle subscribers", "slugktx", bench_take},
-    {"fanout", "one message that wakes many subscribers", "suy", bench_fanout},
-    {"wake", "one message that wakes one subscriber", "sy", bench_wake},
-    {"control", "opening and closing, beside channels that are there already", "Co", bench_control},
-    {"touch", "the first touch of a channel's memory, by backend, pages and prefault", "sl", bench_touch},
+    {"latency", "round trips between two processes", "slwtxcS", bench_latency, false},
+    {"throughput", "streams from publishers to subscribers", "slpurUktwcS", bench_throughput, false},
+    {"publish", "loan and publish by themselves, beside idle subscribers", "slugtxcS", bench_publish, false},
+    {"take", "take and release by themselves, beside idle subscribers", "slugktxcS", bench_take, false},
+    {"fanout", "one message that wakes many subscribers", "suycS", bench_fanout, false},
+    {"wake", "one message that wakes one subscriber", "sycS", bench_wake, false},
+    {"control", "opening and closing, beside channels that are there already", "CocS", bench_control, false},
+    {"recover", "a broker killed and started again, beside a shadow", "Cu", bench_recover, true},
+    {"touch", "the first touch of a channel's memory, by backend, pages and prefault", "slcS", bench_touch, false},
 };
 enum { MEASUREMENTS = sizeof measurements / sizeof measurements[0] };
 
@@ -307,18 +309,22 @@ static int find_broker(const char *socket) {
   return code;
 }
 
-static int run_with_broker(const struct measurement *measurement, struct bench *bench) {
+int bench_start_broker(struct bench *bench, int shadows) {
   /* The default limits are a user's share; here the user has the broker for itself. */
   static const char *const broker_options[] = {"--max-channels", "1000000",       "--max-users", "2000000",
                                                "--max-memory",   "1099511627776", NULL};
+  bench->socket = bench->session.broker.socket;
+  return session_start_broker(&bench->session, bench->settings.backend, shadows, broker_options);
+}
+
+static int run_with_broker(const struct measurement *measurement, struct bench *bench) {
   session_begin(&bench->session);
   int code = EXIT_OK;
-  bench->socket = bench->settings.socket;
-  if (bench->socket == NULL) {
-    code = session_start_broker(&bench->session, bench->settings.backend, 0, broker_options);
-    bench->socket = bench->session.broker.socket;
-  } else {
+  if (bench->settings.socket != NULL) {
+    bench->socket = bench->settings.socket;
     code = find_broker(bench->socket);
+  } else if (!measurement->has_own_brokers) {
+    code = bench_start_broker(bench, 0);
   }
   if (code == EXIT_OK) code = run_measurement(measurement, bench);
   session_end(&bench->session);

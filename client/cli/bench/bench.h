@@ -56,6 +56,10 @@ int bench_touch(struct bench *bench);
 int bench_fanout(struct bench *bench);
 int bench_wake(struct bench *bench);
 int bench_control(struct bench *bench);
+int bench_recover(struct bench *bench);
+
+/* A private broker with so many shadows; the exit code.  bench->socket is its. */
+int bench_start_broker(struct bench *bench, int shadows);
 
 /* What was asked for, else so many messages, or a hundredth with --quick; at least `least`. */
 uint64_t bench_count(const struct bench *bench, uint64_t usual, uint64_t least);

@@ -1,6 +1,5 @@
 /* slotcast bench control: how fast publishers and subscribers are opened and closed, beside channels that are there
  * already, and what those cost the broker.  Thread: main, of each process. */
-#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -8,6 +7,7 @@
 #include "cli.h"
 #include "crew.h"
 #include "limits.h"
+#include "measure.h"
 #include "plot.h"
 #include "report.h"
 #include "traffic.h"
@@ -43,34 +43,9 @@ static void channel_name(const struct office *office, const char *kind, uint64_t
 
 /* ---- what the broker has ---- */
 
-/* Its own memory, without what it maps of the channels. */
-static int64_t memory_of(pid_t pid) {
-  char path[64], line[128];
-  long kib = UNKNOWN;
-  snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-  FILE *status = fopen(path, "re");
-  if (status == NULL) return UNKNOWN;
-  while (fgets(line, sizeof line, status) != NULL) {
-    if (sscanf(line, "RssAnon: %ld kB", &kib) == 1) break;
-  }
-  fclose(status);
-  return kib;
-}
-
-static int64_t descriptors_of(pid_t pid) {
-  char path[64];
-  snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
-  DIR *directory = opendir(path);
-  if (directory == NULL) return UNKNOWN;
-  int64_t count = 0;
-  for (const struct dirent *entry; (entry = readdir(directory)) != NULL;) count += entry->d_name[0] != '.';
-  closedir(directory);
-  return count;
-}
-
 static void look_at_broker(struct office *office, int when) {
-  office->memory_kib[when] = office->broker > 0 ? memory_of(office->broker) : UNKNOWN;
-  office->descriptors[when] = office->broker > 0 ? descriptors_of(office->broker) : UNKNOWN;
+  office->memory_kib[when] = office->broker > 0 ? process_memory_kib(office->broker) : UNKNOWN;
+  office->descriptors[when] = office->broker > 0 ? process_descriptors(office->broker) : UNKNOWN;
 }
 
 /* ---- the processes ---- */

@@ -93,21 +93,30 @@ static int crew_reap(struct crew *crew, int options) {
   return code;
 }
 
-static int crew_attend(struct crew *crew, const struct bench *bench) {
+/* Others' children, if somebody sees to them. */
+struct tended {
+  struct bench *bench;
+  void *shared;
+  tend_fn tend;
+};
+
+static int crew_attend(struct crew *crew, const sigset_t *fetched, const struct tended *others) {
   int code = EXIT_OK;
   while (crew->running > 0 && code == EXIT_OK) {
-    int number = sigwaitinfo(&bench->session.fetched, NULL);
+    int number = sigwaitinfo(fetched, NULL);
     if (number == SIGCHLD) code = crew_reap(crew, WNOHANG);
+    if (number == SIGCHLD && code == EXIT_OK && others != NULL) code = others->tend(others->bench, others->shared);
     if (number > 0 && number != SIGCHLD) code = EXIT_INTERRUPTED;
   }
   return code;
 }
 
-int crew_run(const struct bench *bench, const struct role *roles, size_t count, void *shared) {
+static int run(const struct bench *bench, const struct role *roles, size_t count, void *shared,
+               const struct tended *others) {
   struct crew crew = {.count = 0};
   fflush(stdout); /* what is printed already is ours alone */
   int code = crew_start(&crew, bench, roles, count, shared);
-  if (code == EXIT_OK) code = crew_attend(&crew, bench);
+  if (code == EXIT_OK) code = crew_attend(&crew, &bench->session.fetched, others);
   if (code == EXIT_OK) return code;
   crew_kill(&crew);
   for (size_t i = 0; i < crew.count; i++) {
@@ -115,6 +124,14 @@ int crew_run(const struct bench *bench, const struct role *roles, size_t count, 
     }
   }
   return code;
+}
+
+int crew_run(const struct bench *bench, const struct role *roles, size_t count, void *shared) {
+  return run(bench, roles, count, shared, NULL);
+}
+int crew_run_tended(struct bench *bench, const struct role *roles, size_t count, void *shared, tend_fn tend) {
+  const struct tended others = {.bench = bench, .shared = shared, .tend = tend};
+  return run(bench, roles, count, shared, &others);
 }
 
 void worker_check(const char *what, int status) {

@@ -27,6 +27,10 @@ struct role {
 
 /* Runs them all to their end; the exit code. */
 int crew_run(const struct bench *bench, const struct role *roles, size_t count, void *shared);
+/* The same, with somebody who sees to children that are none of the crew's: called after each SIGCHLD; the exit code.
+ */
+typedef int (*tend_fn)(struct bench *bench, void *shared);
+int crew_run_tended(struct bench *bench, const struct role *roles, size_t count, void *shared, tend_fn tend);
 /* Whether so many busy processes have a processor each. */
 bool crew_is_pinned(const struct bench *bench, unsigned busy);
 

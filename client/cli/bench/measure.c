@@ -1,6 +1,8 @@
 /* Time taken around single exchanges.  Thread: the measuring one. */
 #include "measure.h"
 
+#include <dirent.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "cli.h"
@@ -47,4 +49,28 @@ uint64_t payload_read(const void *data, size_t size, bool is_touched) {
   }
   *(volatile uint64_t *)&unused = sum;
   return number;
+}
+
+int64_t process_memory_kib(pid_t pid) {
+  char path[64], line[128];
+  long kib = -1;
+  snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+  FILE *status = fopen(path, "re");
+  if (status == NULL) return -1;
+  while (fgets(line, sizeof line, status) != NULL) {
+    if (sscanf(line, "RssAnon: %ld kB", &kib) == 1) break;
+  }
+  fclose(status);
+  return kib;
+}
+
+int64_t process_descriptors(pid_t pid) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+  DIR *directory = opendir(path);
+  if (directory == NULL) return -1;
+  int64_t count = 0;
+  for (const struct dirent *entry; (entry = readdir(directory)) != NULL;) count += entry->d_name[0] != '.';
+  closedir(directory);
+  return count;
 }

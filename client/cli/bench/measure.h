@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "histogram.h"
 
@@ -22,5 +23,9 @@ void measure_exchanges(const struct schedule *schedule, exchange_fn exchange, vo
 /* Payloads: the number first, and if they are touched, all the rest written, or read. */
 void payload_write(void *data, size_t size, uint64_t number, bool is_touched);
 uint64_t payload_read(const void *data, size_t size, bool is_touched);
+
+/* What a process has, -1 where it can't be seen: its own memory, without what it maps with others; its descriptors. */
+int64_t process_memory_kib(pid_t pid);
+int64_t process_descriptors(pid_t pid);
 
 #endif

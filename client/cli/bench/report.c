@@ -45,6 +45,12 @@ static void format_number(double number, enum format format, char text[32]) {
   case FORMAT_NS:
     snprintf(text, 32, number < 100 ? "%.1f" : "%.0f", number);
     break;
+  case FORMAT_US:
+    snprintf(text, 32, "%.1f", number / 1e3);
+    break;
+  case FORMAT_MS:
+    snprintf(text, 32, "%.2f", number / 1e6);
+    break;
   case FORMAT_RATE:
     snprintf(text, 32, number < 1e6 ? "%.0f" : "%.2f M", number < 1e6 ? number : number / 1e6);
     break;

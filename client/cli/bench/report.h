@@ -7,7 +7,8 @@
 #include "bench.h"
 #include "histogram.h"
 
-enum format { FORMAT_TEXT, FORMAT_COUNT, FORMAT_BYTES, FORMAT_NS, FORMAT_RATE, FORMAT_RATIO };
+/* FORMAT_US and FORMAT_MS show nanoseconds so. */
+enum format { FORMAT_TEXT, FORMAT_COUNT, FORMAT_BYTES, FORMAT_NS, FORMAT_US, FORMAT_MS, FORMAT_RATE, FORMAT_RATIO };
 
 /* A column of the table: a field of the cases, "rtt_ns.p50" one of an object in it.  A title of NULL ends them. */
 struct column {

@@ -19,10 +19,10 @@
 
 enum { COMMAND_MAX = 1024, ARGUMENTS_MAX = 400 };
 
-/* Its output parsed, and its exit code. */
-static json_t *run(const char *arguments, int *ret_code) {
+/* Its output parsed, and its exit code.  `before`: what the shell does first. */
+static json_t *run_after(const char *before, const char *arguments, int *ret_code) {
   char command[COMMAND_MAX];
-  snprintf(command, sizeof command, "%s bench %s --quick --json", test_program("slotcast"), arguments);
+  snprintf(command, sizeof command, "%s%s bench %s --quick --json", before, test_program("slotcast"), arguments);
   print_message("%s\n", command);
   FILE *output = popen(command, "r");
   assert_non_null(output);
@@ -32,6 +32,10 @@ static json_t *run(const char *arguments, int *ret_code) {
   assert_true(WIFEXITED(status));
   *ret_code = WEXITSTATUS(status);
   return result;
+}
+
+static json_t *run(const char *arguments, int *ret_code) {
+  return run_after("", arguments, ret_code);
 }
 
 /* With a private broker of the backend under test. */
@@ -289,6 +293,64 @@ static void test_bench_control_with_more_channels_than_one_process_has(void **st
   json_decref(result);
 }
 
+/* ---- recover ---- */
+
+static void check_recover(const json_t *result, double channels, double subscribers) {
+  check_common(result, "recover");
+  assert_true(number(result, "channels") == channels);
+  assert_true(number(result, "subscribers") == subscribers);
+  assert_true(number(result, "descriptors") >= channels * (subscribers > 0 ? 4 : 2));
+  check_positive(result, "ended_ns answered_ns reclaimed_ns all_reclaimed_ns answered_ns_per_channel limit_ns ratio");
+  assert_true(number(result, "all_reclaimed_ns") >= number(result, "reclaimed_ns"));
+}
+
+static void test_bench_recover(void **state) {
+  (void)state;
+  json_t *result = measure("recover --channels 1,20");
+  assert_int_equal(json_array_size(result), 2);
+  check_recover(json_array_get(result, 0), 1, 1);
+  check_recover(json_array_get(result, 1), 20, 1);
+  json_decref(result);
+  result = measure("recover --channels 3 --subscribers 0,2");
+  assert_int_equal(json_array_size(result), 2);
+  check_recover(json_array_get(result, 0), 3, 0);
+  check_recover(json_array_get(result, 1), 3, 2);
+  json_decref(result);
+}
+
+/* What the limit does not allow is told, and the rest is measured. */
+static void test_bench_recover_of_more_channels_than_there_are_descriptors_for(void **state) {
+  const struct test_broker *broker = *state;
+  char arguments[ARGUMENTS_MAX], path[160], text[512] = "";
+  int code;
+  snprintf(path, sizeof path, "%s/told", broker->directory);
+  snprintf(arguments, sizeof arguments, "recover --channels 2,100000 --backend %s 2>%s", test_backend(), path);
+  json_t *result = run_after("ulimit -n 600; ", arguments, &code);
+  assert_int_equal(code, 0);
+  assert_int_equal(json_array_size(result), 2);
+  check_recover(json_array_get(result, 0), 2, 1);
+  double most = number(json_array_get(result, 1), "channels");
+  assert_true(most > 2 && most < 600);
+  check_recover(json_array_get(result, 1), most, 1);
+  json_decref(result);
+  FILE *told = fopen(path, "r");
+  assert_non_null(told);
+  assert_non_null(fgets(text, sizeof text, told));
+  fclose(told);
+  unlink(path);
+  assert_non_null(strstr(text, "100000 channels need"));
+  assert_non_null(strstr(text, "600 are allowed (ulimit -Hn)"));
+}
+
+static void test_bench_recover_has_brokers_of_its_own(void **state) {
+  const struct test_broker *broker = *state;
+  char arguments[ARGUMENTS_MAX];
+  int code;
+  snprintf(arguments, sizeof arguments, "recover --channels 1 --socket %s", broker->socket);
+  assert_null(run(arguments, &code));
+  assert_int_equal(code, 2);
+}
+
 /* ---- first touch ---- */
 
 static void test_bench_touch(void **state) {
@@ -341,14 +403,18 @@ static void read_plot(const char *path, char *text, size_t size) {
 
 /* Every measurement draws something that holds together. */
 static void test_bench_plots_of_all(void **state) {
-  static const char *const measurements[] = {"throughput --size 8,64",   "publish --slots 16,64",
-                                             "take --slots 16,64",       "wake",
-                                             "fanout --subscribers 1,2", "control --channels 1,2"};
+  static const char *const measurements[] = {"throughput --size 8,64 --count 20",
+                                             "publish --slots 16,64 --count 20",
+                                             "take --slots 16,64 --count 20",
+                                             "wake --count 20",
+                                             "fanout --subscribers 1,2 --count 20",
+                                             "control --channels 1,2 --count 20",
+                                             "recover --channels 1,2"};
   const struct test_broker *broker = *state;
   for (size_t i = 0; i < sizeof measurements / sizeof measurements[0]; i++) {
     char arguments[ARGUMENTS_MAX], path[160], text[64 * 1024];
     snprintf(path, sizeof path, "%s/plot.svg", broker->directory);
-    snprintf(arguments, sizeof arguments, "%s --count 20 --plot %s", measurements[i], path);
+    snprintf(arguments, sizeof arguments, "%s --plot %s", measurements[i], path);
     json_decref(measure(arguments));
     read_plot(path, text, sizeof text);
     assert_non_null(strstr(text, "<polyline"));
@@ -382,6 +448,11 @@ int main(void) {
       cmocka_unit_test(test_bench_wake),
       cmocka_unit_test(test_bench_fanout),
       cmocka_unit_test(test_bench_control),
+      cmocka_unit_test(test_bench_recover),
+      cmocka_unit_test_setup_teardown(test_bench_recover_of_more_channels_than_there_are_descriptors_for,
+                                      test_broker_setup, test_broker_teardown),
+      cmocka_unit_test_setup_teardown(test_bench_recover_has_brokers_of_its_own, test_broker_setup,
+                                      test_broker_teardown),
       cmocka_unit_test(test_bench_touch),
       cmocka_unit_test(test_bench_control_with_more_channels_than_one_process_has),
       cmocka_unit_test_setup_teardown(test_bench_with_a_given_broker, test_broker_setup, test_broker_teardown),
