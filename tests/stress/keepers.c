@@ -95,22 +95,47 @@ void keepers_settle(struct keepers *keepers, void (*meanwhile)(void)) {
   }
 }
 
+static void revive(struct keepers *keepers) {
+  test_broker_revive(keepers->broker);
+}
+
+static void begin_anew(struct keepers *keepers, void (*launch)(struct keepers *keepers)) {
+  for (int i = 0; i < keepers->broker->shadow_count; i++) keepers->since[i] = log_size(keepers);
+  launch_logged(keepers, launch);
+}
+
+void keepers_revive_broker(struct keepers *keepers) {
+  test_broker_kill(keepers->broker);
+  begin_anew(keepers, revive);
+}
+
+void keepers_broker_is_dead(struct keepers *keepers) {
+  begin_anew(keepers, resume);
+}
+
+void keepers_shadow_is_dead(struct keepers *keepers, int number) {
+  keepers->has_all[number] = false;
+  keepers->since[number] = log_size(keepers);
+  test_shadow_restart(&keepers->broker->shadows[number]);
+}
+
+bool keepers_is_up_to_date(const struct keepers *keepers, int number) {
+  return is_up_to_date(keepers, number);
+}
+
 void keepers_kill_broker(struct keepers *keepers, void (*meanwhile)(void)) {
   while (!has_anyone_all(keepers)) {
     meanwhile();
     sched_yield();
   }
   test_broker_kill(keepers->broker);
-  for (int i = 0; i < keepers->broker->shadow_count; i++) keepers->since[i] = log_size(keepers);
-  launch_logged(keepers, resume);
+  begin_anew(keepers, resume);
 }
 
 void keepers_kill_shadow(struct keepers *keepers, int number, void (*meanwhile)(void)) {
   keepers_settle(keepers, meanwhile);
   test_shadow_kill(&keepers->broker->shadows[number]);
-  keepers->has_all[number] = false;
-  keepers->since[number] = log_size(keepers);
-  test_shadow_restart(&keepers->broker->shadows[number]);
+  keepers_shadow_is_dead(keepers, number);
 }
 
 void keepers_nothing_left(const struct keepers *keepers) {

@@ -21,6 +21,13 @@ struct keepers {
 void keepers_start(struct keepers *keepers, struct test_broker *broker, int shadows);
 /* Another broker, at once; waits before for a shadow that has everything, while `meanwhile` is called. */
 void keepers_kill_broker(struct keepers *keepers, void (*meanwhile)(void));
+/* The same at once, and it may end before it listens. */
+void keepers_revive_broker(struct keepers *keepers);
+/* The broker, or a shadow, has been found dead and reaped: another one. */
+void keepers_broker_is_dead(struct keepers *keepers);
+void keepers_shadow_is_dead(struct keepers *keepers, int number);
+/* With the present broker. */
+bool keepers_is_up_to_date(const struct keepers *keepers, int number);
 /* Another, empty shadow; waits before until all are up to date. */
 void keepers_kill_shadow(struct keepers *keepers, int number, void (*meanwhile)(void));
 /* Until all are up to date. */

@@ -54,7 +54,7 @@ static void session_find(struct test_broker *broker) {
   closedir(directory);
 }
 
-static void broker_launch(struct test_broker *broker) {
+static void broker_begin(struct test_broker *broker, bool waits) {
   const char *arguments[ARGUMENTS_MAX + 1] = {test_program("slotcastd"), "--socket", broker->socket, "--backend",
                                               test_backend()};
   const char *slow_hold = getenv("SLOTCAST_TEST_SLOW_HOLD");
@@ -71,7 +71,11 @@ static void broker_launch(struct test_broker *broker) {
     if (count == ARGUMENTS_MAX) test_give_up("too many options for a broker");
     arguments[count++] = broker->options[i];
   }
-  broker->pid = test_daemon_launch(arguments, broker->directory, SOCKET_NAME);
+  broker->pid = waits ? test_daemon_launch(arguments, broker->directory, SOCKET_NAME) : test_daemon_spawn(arguments);
+}
+
+static void broker_launch(struct test_broker *broker) {
+  broker_begin(broker, true);
 }
 
 void test_broker_start(struct test_broker *broker) {
@@ -173,6 +177,11 @@ void test_broker_resume(struct test_broker *broker) {
   broker_launch(broker);
   broker->was_killed = false;
   session_find(broker);
+}
+
+void test_broker_revive(struct test_broker *broker) {
+  broker_begin(broker, false);
+  broker->was_killed = false;
 }
 
 /* The generation of its records stays on purpose. */

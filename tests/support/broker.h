@@ -43,6 +43,8 @@ void test_broker_kill(struct test_broker *broker);
 int test_broker_restart(struct test_broker *broker);
 /* After a kill or a stop: another one with the same socket, options and shadows, which goes on where that one was. */
 void test_broker_resume(struct test_broker *broker);
+/* The same without waiting: it may end before it listens. */
+void test_broker_revive(struct test_broker *broker);
 /* How many names it has in /dev/shm. */
 int test_broker_names(const struct test_broker *broker);
 /* Stops it, removes the scratch directory and looks for what is left: descriptors, mappings and children of this

@@ -68,13 +68,18 @@ static void socket_await(pid_t pid, int watch, const char *name) {
   close(pidfd);
 }
 
-pid_t test_daemon_launch(const char *const *arguments, const char *directory, const char *socket_name) {
-  int watch = inotify_init1(IN_CLOEXEC);
-  if (watch < 0 || inotify_add_watch(watch, directory, IN_MOVED_TO | IN_CREATE) < 0) test_give_up("inotify");
+pid_t test_daemon_spawn(const char *const *arguments) {
   pid_t self = getpid();
   pid_t pid = fork();
   if (pid < 0) test_give_up("fork");
   if (pid == 0) become(arguments, self);
+  return pid;
+}
+
+pid_t test_daemon_launch(const char *const *arguments, const char *directory, const char *socket_name) {
+  int watch = inotify_init1(IN_CLOEXEC);
+  if (watch < 0 || inotify_add_watch(watch, directory, IN_MOVED_TO | IN_CREATE) < 0) test_give_up("inotify");
+  pid_t pid = test_daemon_spawn(arguments);
   socket_await(pid, watch, socket_name);
   close(watch);
   return pid;

@@ -13,6 +13,8 @@ const char *test_program(const char *name);
 /* Starts a program with these arguments (the first is its path; NULL ends them) and waits until its socket appears in
  * `directory` under that name.  It dies with the test. */
 pid_t test_daemon_launch(const char *const *arguments, const char *directory, const char *socket_name);
+/* The same without waiting: it may end before it listens. */
+pid_t test_daemon_spawn(const char *const *arguments);
 /* Waits for its end: its wait status. */
 int test_daemon_reap(pid_t pid);
 
