@@ -228,7 +228,7 @@ static void settle_page(struct channel *channel) {
   struct slc__control_page *page = channel->control.page;
   uint32_t newest = channel->generation != 0 ? channel->generation : 1, watched = 0;
   uint64_t watchers = atomic_load_explicit(&page->watchers, memory_order_relaxed);
-  channel->epoch = next_of(channel->epoch, atomic_load_explicit(&page->epoch, memory_order_relaxed));
+  uint64_t epoch = atomic_load_explicit(&page->epoch, memory_order_relaxed);
   if (watchers != channel->watchers_number) channel->watchers_number = next_of(channel->watchers_number, watchers);
   const struct user *user;
   LIST_FOREACH(user, &channel->users, of_channel) {
@@ -237,7 +237,12 @@ static void settle_page(struct channel *channel) {
   atomic_store_explicit(&page->generation, newest, memory_order_seq_cst);
   atomic_store_explicit(&page->watchers, channel->watchers_number, memory_order_seq_cst);
   atomic_store_explicit(&page->watched, watched, memory_order_seq_cst);
-  atomic_store_explicit(&page->epoch, channel->epoch, memory_order_seq_cst);
+  /* The page is never behind what was committed, and is told first: where they agree, nobody came since, and the
+   * publishers who know this epoch know everybody who may hold a slot.  They go on, and need not find us first. */
+  if (epoch != channel->epoch) {
+    channel->epoch = next_of(channel->epoch, epoch);
+    atomic_store_explicit(&page->epoch, channel->epoch, memory_order_seq_cst);
+  }
   channel_set_counts(channel);
 }
 

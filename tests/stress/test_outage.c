@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -146,6 +147,40 @@ static void test_outage(void **state) {
   munmap(shared, sizeof *shared);
 }
 
+/* One that knows who subscribes need not have found the next broker: nobody came meanwhile. */
+static void test_publisher_waits_for_no_broker(void **state) {
+  (void)state;
+  slc_publisher *publisher;
+  slc_subscriber *subscriber;
+  slc_publisher_options options = SLC_PUBLISHER_OPTIONS_INIT;
+  slc_channel_info *list;
+  size_t count;
+  options.slots = SLOTS;
+  options.slot_size = SLOT_SIZE;
+  slc_client *client = connect_client();
+  check_ok(slc_subscriber_open(client, CHANNEL, NULL, &subscriber));
+  check_ok(slc_publisher_open(client, CHANNEL, &options, &publisher));
+  test_broker_kill(&broker);
+  test_broker_resume(&broker);
+  slc_client *other = connect_client();
+  check_ok(slc_channel_list(other, &list, &count)); /* it has recovered */
+  slc_channel_list_free(list, count);
+  char hidden[sizeof broker.socket + 8];
+  snprintf(hidden, sizeof hidden, "%s.hidden", broker.socket);
+  assert_int_equal(rename(broker.socket, hidden), 0);
+  for (int i = 0; i < 4 * SLOTS; i++) {
+    slc_loan loan;
+    slc_message message;
+    check_ok(slc_publisher_loan(publisher, SLOT_SIZE, &loan));
+    check_ok(slc_publisher_publish(publisher, &loan, SLOT_SIZE, NULL));
+    check_ok(slc_subscriber_take(subscriber, &message));
+    check_ok(slc_subscriber_release(subscriber, &message));
+  }
+  assert_int_equal(rename(hidden, broker.socket), 0);
+  slc_client_close(other);
+  slc_client_close(client);
+}
+
 static int setup(void **state) {
   (void)state;
   test_broker_start_shadowed(&broker, 1, NULL);
@@ -160,6 +195,9 @@ static int teardown(void **state) {
 
 int main(int argc, char **argv) {
   if (argc > 1) messages = strtoull(argv[1], NULL, 10);
-  const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_outage, setup, teardown)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(test_outage, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_publisher_waits_for_no_broker, setup, teardown),
+  };
   return cmocka_run_group_tests_name("outage", tests, NULL, NULL);
 }
