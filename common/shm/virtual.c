@@ -336,7 +336,8 @@ void slc__virtual_account(struct slc__sub *sub, uint32_t slot) {
   struct number number = read_number(&sub->buffers, slot);
   struct slc__virtual_count *count = count_of(sub, number.id);
   if (count == NULL) return; /* a publisher that writes rubbish has changed it since is_possible */
-  if (count->last == SLC__NUMBER_UNKNOWN) count->last = number.number - 1;
+  /* It begins with one that was there before the claim, or to which no number was known: whatever follows counts. */
+  if (count->received == 0 && count->last >= number.number) count->last = number.number - 1;
   if (number.base > count->base) begin_anew(sub, number.id, count, number.base);
   count_lost(sub, number.id, count, number.number - 1);
   raise_last(count, number.number);

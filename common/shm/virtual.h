@@ -73,7 +73,8 @@ bool slc__virtual_is_others(const struct slc__sub *sub, uint64_t n, uint64_t wor
 static inline bool slc__virtual_is_filtered(const struct slc__sub *sub) {
   return sub->view != NULL && sub->view->wanted != 0;
 }
-/* Where the counts begin: at the subscriber's claim. */
+/* Where the counts begin: at the subscriber's claim, or with the first message of a virtual channel that is received
+ * from before it. */
 void slc__virtual_begin(struct slc__sub *sub);
 /* Counts from now on: what was published before is neither received nor lost, unless it is received. */
 void slc__virtual_look(struct slc__sub *sub);

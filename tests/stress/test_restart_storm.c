@@ -86,6 +86,7 @@ static const struct seat seats[] = {
     {.channel = 0, .role = SUBSCRIBER, .max_held = 3, .gapless = true},
     {.channel = 1, .role = SUBSCRIBER, .max_held = 2, .gapless = true, .use_fd = true},
     {.channel = 2, .role = SUBSCRIBER, .max_held = 5, .gapless = true, .use_fd = true},
+    {.channel = 2, .role = SUBSCRIBER, .max_held = 5, .use_fd = true},
     {.channel = 3, .role = SUBSCRIBER, .max_held = 1, .newest = true},
 };
 enum { SEATS = sizeof seats / sizeof seats[0], FIRST_PUBLISHER = 4, FIRST_MORTAL = 8 };

@@ -248,6 +248,33 @@ static void test_virtual_drops_count_from_the_start(void **state) {
   }
 }
 
+/* Who has begun with a message that was there before it came loses from then on what a plain subscriber would. */
+static void test_virtual_drops_count_from_the_first_taken(void **state) {
+  (void)state;
+  for (uint32_t wanted = 0; wanted <= 5; wanted += 5) {
+    struct mux mux;
+    mux_init(&mux, SLOTS, false);
+    uint32_t line = admit(&mux);
+    mux_open(&mux);
+    mux_send(&mux, 5, 3);
+    mux_send(&mux, 6, 5);
+    mux_send(&mux, 5, 7);
+    struct reader *reader = reader_new(&mux, line, wanted, SLC__START_OLDEST);
+    assert_int_equal(reader_take(reader), 5);
+    assert_int_equal(reader_take(reader), 5);
+    mux_send(&mux, 6, 100);
+    mux_send(&mux, 5, 1);
+    reader_drain(reader);
+    assert_int_equal(count_of(reader, 5)->received, 3);
+    assert_int_equal(count_of(reader, 5)->dropped, 8);
+    assert_int_equal(reader->told[5], 8);
+    /* Of 6 it has begun with none of those. */
+    if (wanted == 0) assert_int_equal(count_of(reader, 6)->received + count_of(reader, 6)->dropped, 100);
+    free(reader);
+    mux_deinit(&mux);
+  }
+}
+
 static void test_virtual_start_at_an_ordinal_to_come(void **state) {
   (void)state;
   struct mux mux;
@@ -677,6 +704,7 @@ int main(void) {
       cmocka_unit_test(test_virtual_ordinals_are_their_own),
       cmocka_unit_test(test_virtual_drops_are_exact),
       cmocka_unit_test(test_virtual_drops_count_from_the_start),
+      cmocka_unit_test(test_virtual_drops_count_from_the_first_taken),
       cmocka_unit_test(test_virtual_start_at_an_ordinal_to_come),
       cmocka_unit_test(test_virtual_newest_skips),
       cmocka_unit_test(test_virtual_take_many_and_find),
