@@ -100,13 +100,13 @@ static int send_record(struct link *link, const struct kept *kept) {
   const struct record *record = kept->committed;
   size_t size;
   body.key = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t)kept->key, .len = kept->key_size};
-  body.value = (ProtobufCBinaryData){.data = record->value, .len = record->value_size};
-  body.descriptors = (uint32_t)record->fd_count;
+  body.value = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t)record->value, .len = record->value_size};
+  body.descriptors = (uint32_t)record->descriptors->count;
   message.body_case = SLOTCAST__SHADOW_MESSAGE__BODY_RECORD;
   message.record = &body;
   int status = slc__shadow_encode(&message, packed, sizeof packed, &size);
   if (status != SLC_OK) return status;
-  return slc__connection_try_send(link->connection, packed, size, record->fds, record->fd_count);
+  return slc__connection_try_send(link->connection, packed, size, record->descriptors->fds, record->descriptors->count);
 }
 
 static int send_loaded(struct link *link) {

@@ -4,17 +4,23 @@
  * committed or staged under its key; `used` is the sum over all records.  Thread: the loop's. */
 #include "shadow/records.h"
 
+#include <linux/kcmp.h>
 #include <search.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "proto/codec.h"
 
-/* What the allocator and the tree add to an kept and to a record, roughly: so that many small ones count, too. */
-enum { KEPT_OVERHEAD = sizeof(struct kept) + 64, RECORD_OVERHEAD = sizeof(struct record) + 32 };
+/* What the allocator and the tree add to a kept and to a record, roughly: so that many small ones count, too. */
+enum {
+  KEPT_OVERHEAD = sizeof(struct kept) + 64,
+  RECORD_OVERHEAD = sizeof(struct record) + sizeof(struct descriptors) + 64,
+};
 
 /* ---- charges ---- */
 
@@ -54,30 +60,68 @@ static void discharge(struct records *records, const struct record_limits *cost)
   records->used.descriptors -= cost->descriptors;
 }
 
+/* ---- descriptors ---- */
+
+/* Takes them; NULL: no memory. */
+static struct descriptors *descriptors_new(struct slc__fds *fds) {
+  struct descriptors *descriptors = malloc(sizeof *descriptors + fds->count * sizeof(int));
+  if (descriptors == NULL) return NULL;
+  descriptors->records = 1;
+  descriptors->count = fds->count;
+  for (size_t i = 0; i < descriptors->count; i++) descriptors->fds[i] = slc__fds_take(fds, i);
+  return descriptors;
+}
+
+static void descriptors_release(struct descriptors *descriptors) {
+  if (--descriptors->records > 0) return;
+  for (size_t i = 0; i < descriptors->count; i++) slc__fd_close(&descriptors->fds[i]);
+  free(descriptors);
+}
+
+/* The same open file, not only the same inode: so neither can do what the other can't.  Where the system does not say,
+ * none are, and both are kept. */
+static bool is_same_file(int a, int b) {
+  pid_t self = getpid();
+  return syscall(SYS_kcmp, self, self, KCMP_FILE, a, b) == 0;
+}
+
+static bool are_same(const struct descriptors *descriptors, const struct slc__fds *fds) {
+  if (descriptors->count != fds->count) return false;
+  for (size_t i = 0; i < fds->count; i++) {
+    if (!is_same_file(descriptors->fds[i], fds->fd[i])) return false;
+  }
+  return true;
+}
+
 /* ---- one record ---- */
 
 static void record_free(struct record *record) {
-  for (size_t i = 0; i < record->fd_count; i++) slc__fd_close(&record->fds[i]);
+  descriptors_release(record->descriptors);
   free(record);
 }
 
-/* In one piece: the record, its descriptors, its value. */
-static struct record *record_new(const void *value, size_t value_size, struct slc__fds *fds) {
-  struct record *record = malloc(sizeof *record + fds->count * sizeof(int) + value_size);
-  if (record == NULL) return NULL;
-  record->fds = (int *)(void *)(record + 1);
-  record->value = (uint8_t *)(record->fds + fds->count);
+/* With the descriptors that it shares with the record before, if it does; those that came are then left alone. */
+static struct record *record_new(const void *value, size_t value_size, struct descriptors *shared,
+                                 struct slc__fds *fds) {
+  struct record *record = malloc(sizeof *record + value_size);
+  struct descriptors *descriptors = record == NULL ? NULL : shared != NULL ? shared : descriptors_new(fds);
+  if (descriptors == NULL) {
+    free(record);
+    return NULL;
+  }
+  if (shared != NULL) shared->records++;
+  record->descriptors = descriptors;
   record->value_size = value_size;
   if (value_size > 0) memcpy(record->value, value, value_size);
-  record->fd_count = fds->count;
-  for (size_t i = 0; i < record->fd_count; i++) record->fds[i] = slc__fds_take(fds, i);
   return record;
 }
 
 /* Ends what is in `slot` and gives back what it was charged. */
 static void record_remove(struct records *records, const struct kept *kept, struct record **slot) {
   if (*slot == NULL) return;
-  struct record_limits cost = cost_of(kept->key_size, (*slot)->value_size, (*slot)->fd_count);
+  const struct descriptors *descriptors = (*slot)->descriptors;
+  struct record_limits cost =
+      cost_of(kept->key_size, (*slot)->value_size, descriptors->records == 1 ? descriptors->count : 0);
   discharge(records, &cost);
   record_free(*slot);
   *slot = NULL;
@@ -131,15 +175,22 @@ static void kept_stage(struct records *records, struct kept *kept, struct record
 
 /* ---- staging ---- */
 
+/* Those of the record before, if they are the same. */
+static struct descriptors *descriptors_of_before(const struct kept *kept, const struct slc__fds *fds) {
+  const struct record *before = kept == NULL ? NULL : kept->staged != NULL ? kept->staged : kept->committed;
+  return before != NULL && are_same(before->descriptors, fds) ? before->descriptors : NULL;
+}
+
 /* The kept is made first, and goes again with a put that fails. */
 int records_put(struct records *records, const void *key, size_t key_size, const void *value, size_t value_size,
                 struct slc__fds *fds) {
-  struct record_limits cost = cost_of(key_size, value_size, fds->count);
+  struct kept *kept = kept_find(records, key, key_size);
+  struct descriptors *shared = descriptors_of_before(kept, fds);
+  struct record_limits cost = cost_of(key_size, value_size, shared == NULL ? fds->count : 0);
   int status = charge(records, &cost);
   if (status != SLC_OK) return status;
-  struct kept *kept = kept_find(records, key, key_size);
   if (kept == NULL) kept = kept_new(records, key, key_size);
-  struct record *record = kept == NULL ? NULL : record_new(value, value_size, fds);
+  struct record *record = kept == NULL ? NULL : record_new(value, value_size, shared, fds);
   if (record != NULL) {
     kept_stage(records, kept, record);
     return SLC_OK;

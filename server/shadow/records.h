@@ -1,7 +1,8 @@
 /* Records, kept by key: a committed set, and what is staged to become the next one.
  *
  * Everything that a commit needs is there before it: it moves pointers and cannot fail.  Bytes, records and descriptors
- * are bounded, and charged before they are kept, staged ones included.  Thread: the loop's. */
+ * are bounded, and charged before they are kept, staged ones included; descriptors that a record has as the one before
+ * it had them are kept once.  Thread: the loop's. */
 #ifndef SLC__SHADOW_RECORDS_H
 #define SLC__SHADOW_RECORDS_H
 
@@ -18,11 +19,17 @@ struct record_limits {
   uint64_t descriptors;
 };
 
+/* Of one record, or of two: a record that is put anew with the same open files as before goes on with those. */
+struct descriptors {
+  unsigned records;
+  size_t count;
+  int fds[];
+};
+
 struct record {
+  struct descriptors *descriptors;
   size_t value_size;
-  size_t fd_count;
-  int *fds;
-  uint8_t *value;
+  uint8_t value[];
 };
 
 /* One key: what is committed under it, what is staged. */

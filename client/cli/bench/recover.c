@@ -23,7 +23,6 @@ enum {
   FILL_EACH = 500,        /* channels of one process, but for the first, which has one */
   FOR_PUBLISHER = 2,      /* descriptors of a channel: its own */
   FOR_SUBSCRIBERS = 2,    /* and those of a table of subscribers */
-  TIMES = 2,              /* a shadow has them twice while it is brought up to date */
   FOR_ALL = 400,          /* descriptors of a broker or a shadow for itself and its connections */
   LOOK_EVERY_NS = 100000, /* for a broker that is not there yet */
   REST_NS = 50000000,     /* before the next kill: a connection that ends at once is looked for later and later */
@@ -250,7 +249,7 @@ static int measure_case(struct bench *bench, uint64_t channels, uint64_t subscri
 
 static uint64_t descriptors_for(uint64_t channels, uint64_t subscribers) {
   uint64_t each = FOR_PUBLISHER + (subscribers > 0 ? FOR_SUBSCRIBERS : 0);
-  return FOR_ALL + TIMES * each * channels;
+  return FOR_ALL + each * channels;
 }
 
 /* As many channels as were asked for, else as there are descriptors for, which is told. */

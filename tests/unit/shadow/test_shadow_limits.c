@@ -1,6 +1,7 @@
 /* A shadow's limits: what goes beyond them is refused with a sentence and loses nothing that was committed.  And how
  * much it can keep: tens of thousands of records and descriptors. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -133,6 +134,66 @@ static void test_shadow_gives_back_what_was_staged(void **state) {
   end();
 }
 
+/* A record that comes again with the same open files goes on with those that are kept, so that bringing a shadow up to
+ * date takes no second set of descriptors. */
+static void test_shadow_keeps_the_same_descriptors_once(void **state) {
+  (void)state;
+  static const char *const options[] = {"--max-descriptors", "3", NULL};
+  begin(options);
+  int fds[2] = {peer_descriptor("a", 0), peer_descriptor("a", 1)};
+  int fd = hello(0);
+  for (int round = 0; round < 3; round++) { /* staged anew, committed anew, as a whole set */
+    if (round == 2) peer_begin(fd);
+    peer_put(fd, "a", "first", fds, 2);
+    peer_put(fd, "a", "second", fds, 2);
+    if (round > 0) peer_commit(fd, (uint64_t)round, 1);
+  }
+  peer_put(fd, "a", "never committed", fds, 2);
+  close(fd);
+  fd = hello(1);
+  peer_expect_records(fd, "a=second*2");
+  peer_put(fd, "a", "the other way round", (const int[]){fds[1], fds[0]}, 2); /* others, so two more: too many */
+  peer_expect_refusal(fd, SLC_LIMIT);
+  close(fd);
+  fd = hello(1);
+  peer_drop(fd, "a");
+  peer_commit(fd, 3, 1);
+  peer_put(fd, "a", "third", fds, 2); /* all that there were have been given back */
+  peer_commit(fd, 4, 1);
+  peer_expect_records(fd, "a=third*2");
+  close(fd);
+  close(fds[0]);
+  close(fds[1]);
+  end();
+}
+
+/* The same inode opened anew is another open file: what it may do stays as it is. */
+static void test_shadow_keeps_what_was_opened_anew(void **state) {
+  (void)state;
+  static const char *const options[] = {"--max-descriptors", "2", NULL};
+  char path[64];
+  begin(options);
+  int writable = peer_descriptor("a", 0);
+  snprintf(path, sizeof path, "/proc/self/fd/%d", writable);
+  int readable = open(path, O_RDONLY | O_CLOEXEC);
+  assert_true(readable >= 0);
+  int fd = hello(0);
+  peer_put(fd, "a", "writable", &writable, 1);
+  peer_commit(fd, 1, 1);
+  peer_put(fd, "a", "readable", &readable, 1);
+  peer_commit(fd, 2, 1);
+  struct answer answer;
+  peer_load(fd);
+  peer_receive(fd, &answer);
+  assert_int_equal(answer.fds.count, 1);
+  assert_int_equal(fcntl(answer.fds.fd[0], F_GETFL) & O_ACCMODE, O_RDONLY);
+  answer_deinit(&answer);
+  close(fd);
+  close(readable);
+  close(writable);
+  end();
+}
+
 /* ---- much ------------------------------------------------------------------------------------------------------- */
 
 /* The hard limit as well, where that is allowed: how many may be open. */
@@ -261,6 +322,8 @@ int main(void) {
       cmocka_unit_test(test_shadow_bounds_records),
       cmocka_unit_test(test_shadow_bounds_descriptors),
       cmocka_unit_test(test_shadow_gives_back_what_was_staged),
+      cmocka_unit_test(test_shadow_keeps_the_same_descriptors_once),
+      cmocka_unit_test(test_shadow_keeps_what_was_opened_anew),
       cmocka_unit_test(test_shadow_keeps_many),
       cmocka_unit_test(test_shadow_waits_for_descriptors_on_their_way),
   };
