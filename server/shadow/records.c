@@ -100,17 +100,17 @@ static void record_free(struct record *record) {
   free(record);
 }
 
-/* With the descriptors that it shares with the record before, if it does; those that came are then left alone. */
-static struct record *record_new(const void *value, size_t value_size, struct descriptors *shared,
+/* `like`: a record with the same descriptors, which it shares; those that came are then left alone.  NULL: none. */
+static struct record *record_new(const void *value, size_t value_size, const struct record *like,
                                  struct slc__fds *fds) {
   struct record *record = malloc(sizeof *record + value_size);
-  struct descriptors *descriptors = record == NULL ? NULL : shared != NULL ? shared : descriptors_new(fds);
-  if (descriptors == NULL) {
+  if (record == NULL) return NULL;
+  record->descriptors = like != NULL ? like->descriptors : descriptors_new(fds);
+  if (record->descriptors == NULL) {
     free(record);
     return NULL;
   }
-  if (shared != NULL) shared->records++;
-  record->descriptors = descriptors;
+  if (like != NULL) record->descriptors->records++;
   record->value_size = value_size;
   if (value_size > 0) memcpy(record->value, value, value_size);
   return record;
@@ -175,22 +175,22 @@ static void kept_stage(struct records *records, struct kept *kept, struct record
 
 /* ---- staging ---- */
 
-/* Those of the record before, if they are the same. */
-static struct descriptors *descriptors_of_before(const struct kept *kept, const struct slc__fds *fds) {
+/* The record before, if it has the same descriptors. */
+static const struct record *find_like(const struct kept *kept, const struct slc__fds *fds) {
   const struct record *before = kept == NULL ? NULL : kept->staged != NULL ? kept->staged : kept->committed;
-  return before != NULL && are_same(before->descriptors, fds) ? before->descriptors : NULL;
+  return before != NULL && are_same(before->descriptors, fds) ? before : NULL;
 }
 
 /* The kept is made first, and goes again with a put that fails. */
 int records_put(struct records *records, const void *key, size_t key_size, const void *value, size_t value_size,
                 struct slc__fds *fds) {
   struct kept *kept = kept_find(records, key, key_size);
-  struct descriptors *shared = descriptors_of_before(kept, fds);
-  struct record_limits cost = cost_of(key_size, value_size, shared == NULL ? fds->count : 0);
+  const struct record *like = find_like(kept, fds);
+  struct record_limits cost = cost_of(key_size, value_size, like == NULL ? fds->count : 0);
   int status = charge(records, &cost);
   if (status != SLC_OK) return status;
   if (kept == NULL) kept = kept_new(records, key, key_size);
-  struct record *record = kept == NULL ? NULL : record_new(value, value_size, shared, fds);
+  struct record *record = kept == NULL ? NULL : record_new(value, value_size, like, fds);
   if (record != NULL) {
     kept_stage(records, kept, record);
     return SLC_OK;
