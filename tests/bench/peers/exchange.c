@@ -1,0 +1,361 @@
+/* The exchanges, each in processes of its own for every repetition.  How often a thing is done follows from how long it
+ * takes, because the peers differ by some orders of magnitude.  Thread: main, of each process. */
+#include "exchange.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bench/crew.h"
+#include "bench/limits.h"
+#include "bench/measure.h"
+#include "cli.h"
+
+enum {
+  KIB = 1024,
+  MIB = 1024 * 1024,
+  TRIPS_MAX = 100000, /* what slotcast bench does in a repetition */
+  SLEPT_TRIPS_MAX = 5000,
+  STREAM_MAX = 2000000,
+  PUBLISH_MAX = 500000,
+  FIRST_TRIPS = 200, /* to see how long one takes; with the warm-up they go round all slots */
+  FIRST_PUBLISHED = 4096,
+  LEAST = 20,
+  QUICK_PART = 100,
+  BUDGET_NS = 250000000, /* of a repetition */
+  ASK_EVERY = 64,        /* messages between two looks at the clock */
+  REPEAT_EVERY_NS = 1000000,
+  HANGS_AFTER_S = 60,
+};
+/* Numbers count from 1 on. */
+#define GREETING UINT64_C(0)
+#define FAREWELL UINT64_MAX
+
+const struct exchange exchanges[EXCHANGES] = {
+    {"64 B", "rtt_64", EXCHANGE_TRIPS, 64, false, false, 0},
+    {"64 KiB", "rtt_64K", EXCHANGE_TRIPS, 64 * KIB, false, false, 0},
+    {"1 MiB", "rtt_1M", EXCHANGE_TRIPS, MIB, false, false, 0},
+    {"1 MiB w+r", "rtt_1M_touched", EXCHANGE_TRIPS, MIB, true, false, 0},
+    {"sleeping", "rtt_64_blocking", EXCHANGE_TRIPS, 64, false, true, 0},
+    {"received/s", "stream", EXCHANGE_STREAM, 64, false, false, 0},
+    {"publish 1", "publish_1", EXCHANGE_PUBLISH, 64, false, false, 1},
+    {"8", "publish_8", EXCHANGE_PUBLISH, 64, false, false, 8},
+    {"64", "publish_64", EXCHANGE_PUBLISH, 64, false, false, 64},
+};
+
+/* What the processes of one repetition share. */
+struct place {
+  struct barrier barrier;
+  const struct peer *peer;
+  const struct exchange *exchange;
+  struct topic there, back; /* back: EXCHANGE_TRIPS */
+  int64_t stamp_ns;
+  bool is_quick;
+  _Atomic uint32_t joined, left;
+  /* the results */
+  int64_t begun, ended;
+  uint64_t sent, received;
+  unsigned repetitions;
+  double ns[REPETITIONS_MAX];
+  _Alignas(APART) struct histogram histogram;
+};
+
+/* ---- coming and going ---- */
+
+/* How often, so that it takes the budget's time. */
+static uint64_t within_budget(const struct place *place, int64_t taken_ns, uint64_t times, uint64_t most) {
+  int64_t budget = place->is_quick ? BUDGET_NS / QUICK_PART : BUDGET_NS;
+  uint64_t count = (uint64_t)((double)budget * (double)times / (double)(taken_ns > 0 ? taken_ns : 1));
+  return count < LEAST ? LEAST : count > most ? most : count;
+}
+
+/* Nobody tells a publisher when its subscribers are there, or have gone, in the same way with every peer: it says so
+ * again and again until as many as shall have heard it. */
+static void tell_all(const struct peer *peer, uint64_t number, _Atomic uint32_t *heard, uint32_t all) {
+  const struct timespec pause = {.tv_nsec = REPEAT_EVERY_NS};
+  while (atomic_load_explicit(heard, memory_order_acquire) < all) {
+    peer->send(number);
+    nanosleep(&pause, NULL);
+  }
+}
+static void hear(const struct peer *peer, uint64_t number, _Atomic uint32_t *heard) {
+  uint64_t got = ~number;
+  while (got != number) peer->receive(&got, 1, true);
+  atomic_fetch_add_explicit(heard, 1, memory_order_release);
+}
+
+/* ---- round trips ---- */
+
+static void trip(void *ctx, uint64_t number) {
+  const struct peer *peer = ctx;
+  uint64_t got = GREETING;
+  peer->send(number);
+  while (got != number) peer->receive(&got, 1, true);
+}
+
+/* Both greet until either has heard the other; then what is left of the greetings is passed over. */
+static void meet(struct place *place, const struct topic *out, const struct topic *in) {
+  const struct timespec pause = {.tv_nsec = REPEAT_EVERY_NS};
+  const struct peer *peer = place->peer;
+  alarm(HANGS_AFTER_S);
+  peer->publish_on(out);
+  barrier_wait(&place->barrier); /* channels have their publishers' shape */
+  peer->subscribe_to(in);
+  barrier_wait(&place->barrier);
+  for (bool has_heard = false; atomic_load_explicit(&place->joined, memory_order_acquire) < 2;) {
+    uint64_t number;
+    peer->send(GREETING);
+    nanosleep(&pause, NULL);
+    if (has_heard || peer->receive(&number, 1, false) == 0) continue;
+    has_heard = true;
+    atomic_fetch_add_explicit(&place->joined, 1, memory_order_release);
+  }
+  barrier_wait(&place->barrier);
+}
+
+static void ping(void *shared, unsigned which) {
+  struct place *place = shared;
+  void *peer = (void *)(uintptr_t)place->peer;
+  struct schedule schedule = {.warm_up = LEAST, .count = FIRST_TRIPS, .stamp_ns = place->stamp_ns};
+  (void)which;
+  meet(place, &place->there, &place->back);
+  if (place->is_quick) schedule.count = LEAST;
+  int64_t before = now_ns();
+  measure_exchanges(&schedule, trip, peer, &place->histogram);
+  schedule.count = within_budget(place, now_ns() - before, schedule.warm_up + schedule.count,
+                                 place->exchange->blocks ? SLEPT_TRIPS_MAX : TRIPS_MAX);
+  schedule.warm_up = schedule.count / 10;
+  histogram_clear(&place->histogram);
+  measure_exchanges(&schedule, trip, peer, &place->histogram);
+  trip(peer, FAREWELL);
+  barrier_wait(&place->barrier); /* the answer has been read before its sender goes */
+  place->peer->leave();
+}
+static void pong(void *shared, unsigned which) {
+  struct place *place = shared;
+  (void)which;
+  meet(place, &place->back, &place->there);
+  for (uint64_t number = GREETING; number != FAREWELL;) {
+    if (place->peer->receive(&number, 1, true) > 0 && number != GREETING) place->peer->send(number);
+  }
+  barrier_wait(&place->barrier);
+  place->peer->leave();
+}
+
+/* ---- a stream ---- */
+
+static void stream_out(void *shared, unsigned which) {
+  struct place *place = shared;
+  const struct peer *peer = place->peer;
+  (void)which;
+  alarm(HANGS_AFTER_S);
+  peer->publish_on(&place->there);
+  barrier_wait(&place->barrier);
+  tell_all(peer, GREETING, &place->joined, 1);
+  barrier_wait(&place->barrier); /* who has heard waits for the first message */
+  int64_t end = now_ns() + (place->is_quick ? BUDGET_NS / QUICK_PART : BUDGET_NS);
+  uint64_t number = 0;
+  place->begun = now_ns();
+  do {
+    for (int i = 0; i < ASK_EVERY; i++) peer->send(++number);
+  } while (number < STREAM_MAX && now_ns() < end);
+  place->sent = number;
+  peer->send(FAREWELL);
+  barrier_wait(&place->barrier); /* it has been read before its sender goes */
+  peer->leave();
+}
+static void stream_in(void *shared, unsigned which) {
+  struct place *place = shared;
+  const struct peer *peer = place->peer;
+  uint64_t numbers[RECEIVE_MAX], last = 0, received = 0;
+  (void)which;
+  alarm(HANGS_AFTER_S);
+  barrier_wait(&place->barrier);
+  peer->subscribe_to(&place->there);
+  hear(peer, GREETING, &place->joined);
+  barrier_wait(&place->barrier);
+  while (last != FAREWELL) {
+    size_t count = peer->receive(numbers, RECEIVE_MAX, true);
+    for (size_t i = 0; i < count; i++) {
+      last = numbers[i];
+      received += last != GREETING && last != FAREWELL;
+    }
+  }
+  place->ended = now_ns();
+  place->received = received;
+  barrier_wait(&place->barrier);
+  peer->leave();
+}
+
+/* ---- publishing beside idle subscribers ---- */
+
+static double cost_of(const struct place *place, uint64_t count) {
+  int64_t before = now_ns();
+  for (uint64_t i = 1; i <= count; i++) place->peer->send(i);
+  return (double)(now_ns() - before - place->stamp_ns) / (double)count;
+}
+
+static void publish(void *shared, unsigned which) {
+  struct place *place = shared;
+  const struct peer *peer = place->peer;
+  (void)which;
+  alarm(HANGS_AFTER_S);
+  peer->publish_on(&place->there);
+  barrier_wait(&place->barrier);
+  tell_all(peer, GREETING, &place->joined, place->exchange->subscribers);
+  uint64_t count = LEAST;
+  while (count < FIRST_PUBLISHED) { /* more and more, until it is known what one costs, and the memory is there */
+    double ns = cost_of(place, count);
+    uint64_t fitting = within_budget(place, (int64_t)(ns * (double)count), count, PUBLISH_MAX);
+    if (fitting <= count) break;
+    count = fitting < 8 * count ? fitting : 8 * count;
+  }
+  count = within_budget(place, (int64_t)(cost_of(place, count) * (double)count), count, PUBLISH_MAX);
+  for (unsigned i = 0; i < place->repetitions; i++) place->ns[i] = cost_of(place, count);
+  if (peer->has_threads) tell_all(peer, FAREWELL, &place->left, place->exchange->subscribers);
+  barrier_wait(&place->barrier);
+  peer->leave();
+}
+static void idle(void *shared, unsigned which) {
+  struct place *place = shared;
+  const struct peer *peer = place->peer;
+  (void)which;
+  alarm(HANGS_AFTER_S);
+  barrier_wait(&place->barrier);
+  peer->subscribe_to(&place->there);
+  hear(peer, GREETING, &place->joined);
+  if (peer->has_threads) hear(peer, FAREWELL, &place->left);
+  barrier_wait(&place->barrier);
+  peer->leave();
+}
+
+/* ---- repetitions ---- */
+
+static void name_topic(struct bench *bench, struct topic *topic) {
+  snprintf(topic->name, sizeof topic->name, "peers-%d-%u", (int)getpid(), ++bench->channels);
+}
+
+static void prepare(struct bench *bench, struct place *place, const char *directory, unsigned parties) {
+  static const enum purpose purposes[] = {PURPOSE_TRIPS, PURPOSE_STREAM, PURPOSE_FAN_OUT};
+  const struct exchange *exchange = place->exchange;
+  const struct peer *peer = place->peer;
+  memset(place, 0, sizeof *place);
+  place->exchange = exchange;
+  place->peer = peer;
+  place->there = (struct topic){.purpose = purposes[exchange->kind],
+                                .directory = directory,
+                                .size = exchange->size,
+                                .is_touched = exchange->is_touched,
+                                .blocks = exchange->blocks || peer->has_threads || exchange->kind == EXCHANGE_PUBLISH};
+  place->back = place->there;
+  name_topic(bench, &place->there);
+  name_topic(bench, &place->back);
+  place->barrier.parties = parties;
+  place->stamp_ns = bench->stamp_ns;
+  place->is_quick = bench->settings.is_quick;
+  place->repetitions = (unsigned)bench->settings.repetitions;
+}
+
+static int measure_trips(struct bench *bench, struct place *place, const char *directory, struct result *ret) {
+  static const struct role roles[] = {{ping, 1, true}, {pong, 1, true}};
+  static struct repeated trips; /* large */
+  int code = EXIT_OK;
+  repeated_clear(&trips);
+  for (uint64_t i = 0; i < bench->settings.repetitions && code == EXIT_OK; i++) {
+    prepare(bench, place, directory, 2);
+    code = crew_run(bench, roles, 2, place);
+    if (code == EXIT_OK) repeated_add(&trips, &place->histogram);
+  }
+  ret->value = median(trips.p50, trips.repetitions);
+  ret->p99 = median(trips.p99, trips.repetitions);
+  ret->p999 = median(trips.p999, trips.repetitions);
+  return code;
+}
+
+static int measure_stream(struct bench *bench, struct place *place, const char *directory, struct result *ret) {
+  static const struct role roles[] = {{stream_out, 1, true}, {stream_in, 1, true}};
+  double per_s[REPETITIONS_MAX] = {0};
+  int code = EXIT_OK;
+  for (uint64_t i = 0; i < bench->settings.repetitions && code == EXIT_OK; i++) {
+    prepare(bench, place, directory, 2);
+    code = crew_run(bench, roles, 2, place);
+    if (code != EXIT_OK || place->ended <= place->begun) continue;
+    per_s[i] = (double)place->received * 1e9 / (double)(place->ended - place->begun);
+    ret->sent += place->sent;
+    ret->lost += place->sent - place->received;
+  }
+  ret->value = median(per_s, bench->settings.repetitions);
+  return code;
+}
+
+static int measure_publish(struct bench *bench, struct place *place, const char *directory, struct result *ret) {
+  unsigned subscribers = place->exchange->subscribers;
+  const struct role roles[] = {{publish, 1, true}, {idle, subscribers, false}};
+  prepare(bench, place, directory, 1 + subscribers);
+  int code = crew_run(bench, roles, 2, place);
+  ret->value = median(place->ns, place->repetitions);
+  return code;
+}
+
+int exchange_measure(struct bench *bench, const struct peer *peer, const struct exchange *exchange,
+                     const char *directory, struct result *ret) {
+  static int (*const measure[])(struct bench *, struct place *, const char *,
+                                struct result *) = {measure_trips, measure_stream, measure_publish};
+  *ret = (struct result){.measured = MEASURED_FAILED};
+  struct place *place = shared_new(sizeof *place);
+  if (place == NULL) return EXIT_FAILED;
+  place->peer = peer;
+  place->exchange = exchange;
+  int code = measure[exchange->kind](bench, place, directory, ret);
+  if (code == EXIT_OK) ret->measured = MEASURED_YES;
+  shared_free(place, sizeof *place);
+  return code;
+}
+
+/* ---- the bare machine ---- */
+
+static int bare_trips(struct bench *bench, const struct exchange *exchange, enum bare_kind kind, struct result *ret) {
+  enum { SLOTS = 8 };
+  static struct repeated trips; /* large */
+  uint64_t count = exchange->is_touched ? UINT64_C(256) : kind == BARE_LINES ? TRIPS_MAX : SLEPT_TRIPS_MAX;
+  if (bench->settings.is_quick) count = LEAST;
+  const struct schedule schedule = {.warm_up = 2 * SLOTS, .count = count, .stamp_ns = bench->stamp_ns};
+  int code = EXIT_OK;
+  repeated_clear(&trips);
+  for (uint64_t i = 0; i < bench->settings.repetitions && code == EXIT_OK; i++)
+    code = bare_round_trips(bench, kind, exchange->is_touched ? exchange->size : 0, SLOTS, &schedule, &trips);
+  ret->value = median(trips.p50, trips.repetitions);
+  ret->p99 = median(trips.p99, trips.repetitions);
+  ret->p999 = median(trips.p999, trips.repetitions);
+  return code;
+}
+
+/* A ring of lines for the stream; a line written and a compare-and-swap for publishing. */
+static int bare_messages(struct bench *bench, bool is_stream, struct result *ret) {
+  enum { SLOTS = 1024 };
+  double ns[REPETITIONS_MAX] = {0};
+  uint64_t count = bench->settings.is_quick ? STREAM_MAX / QUICK_PART : STREAM_MAX;
+  int code = EXIT_OK;
+  for (uint64_t i = 0; i < bench->settings.repetitions && code == EXIT_OK; i++)
+    code = (is_stream ? bare_stream : bare_log_write)(bench, 0, SLOTS, count, &ns[i]);
+  ret->value = median(ns, bench->settings.repetitions);
+  if (!is_stream) return code;
+  ret->sent = count * bench->settings.repetitions;
+  ret->value = ret->value > 0 ? 1e9 / ret->value : 0;
+  return code;
+}
+
+int exchange_measure_bare(struct bench *bench, const struct exchange *exchange, bool by_socket, struct result *ret) {
+  *ret = (struct result){.measured = MEASURED_NOT};
+  bool is_trip = exchange->kind == EXCHANGE_TRIPS;
+  if (by_socket && (!is_trip || !exchange->blocks)) return EXIT_OK;
+  int code;
+  if (!is_trip) {
+    code = bare_messages(bench, exchange->kind == EXCHANGE_STREAM, ret);
+  } else {
+    code = bare_trips(bench, exchange, by_socket ? BARE_SOCKET : exchange->blocks ? BARE_EVENTFD : BARE_LINES, ret);
+  }
+  ret->measured = code == EXIT_OK ? MEASURED_YES : MEASURED_FAILED;
+  return code;
+}
