@@ -4,6 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <grp.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,12 +29,26 @@ int roudi_start(struct bench *bench) {
   _exit(EXIT_FAILED);
 }
 
+/* Everything that it made has these names; the second is the segment, which has its group's. */
+static void remove_remains(void) {
+  char segment[PATH_MAX];
+  const struct group *group = getgrgid(getegid());
+  snprintf(segment, sizeof segment, "/dev/shm/%s", group != NULL ? group->gr_name : "");
+  const char *const remains[] = {"/dev/shm/iceoryx_mgmt", segment, "/tmp/roudi", "/tmp/roudi.lock",
+                                 "/tmp/iox-unique-roudi.lock"};
+  for (size_t i = 0; i < sizeof remains / sizeof remains[0]; i++) unlink(remains[i]);
+}
+
+/* Asked to end, it would abort over clients that are gone without their destructors, and leave as much behind.  Where
+ * it has ended by itself another one serves, whose remains are not ours. */
 void roudi_stop(struct bench *bench) {
+  int status = 0;
   (void)bench;
   if (roudi <= 0) return;
-  kill(roudi, SIGTERM);
-  while (waitpid(roudi, NULL, 0) < 0 && errno == EINTR) {
+  kill(roudi, SIGKILL);
+  while (waitpid(roudi, &status, 0) < 0 && errno == EINTR) {
   }
+  if (WIFSIGNALED(status)) remove_remains();
   roudi = 0;
 }
 
