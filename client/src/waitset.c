@@ -171,13 +171,15 @@ static void report(const struct entry *entry, uint32_t events, slc_waitset_event
   };
 }
 
-/* What is ready now, without waiting.  The count, or a negative status.  The kernel goes round: what finds no room this
- * time comes first the next. */
-static int collect(const slc_waitset *set, slc_waitset_event *ret_events, size_t max) {
+/* What is ready, or becomes so until then; a signal ends it, too.  The count, or a negative status.  The kernel goes
+ * round: what finds no room this time comes first the next. */
+static int collect(const slc_waitset *set, int64_t until, slc_waitset_event *ret_events, size_t max) {
   struct epoll_event found[LOOKED_AT_ONCE];
-  int count = epoll_wait(set->epoll_fd, found, max < LOOKED_AT_ONCE ? (int)max : LOOKED_AT_ONCE, 0);
+  int64_t left = until - slc__clock_ns();
+  struct timespec timeout = slc__clock_timespec(left > 0 ? left : 0);
+  int count = epoll_pwait2(set->epoll_fd, found, max < LOOKED_AT_ONCE ? (int)max : LOOKED_AT_ONCE, &timeout, NULL);
   if (count < 0 && errno != EINTR)
-    return slc__fail(slc__status_of_errno(errno), "epoll_wait for a wait-set: %s", strerror(errno));
+    return slc__fail(slc__status_of_errno(errno), "epoll_pwait2 for a wait-set: %s", strerror(errno));
   int ready = 0;
   for (int i = 0; i < count; i++) {
     const struct entry *entry = found[i].data.ptr;
@@ -202,14 +204,6 @@ static int visit_all(slc_waitset *set, slc_waitset_event *ret_events, size_t max
   return ready;
 }
 
-/* Until the epoll descriptor is readable, or a signal comes; ppoll, because epoll_wait counts in milliseconds. */
-static void sleep_until(const slc_waitset *set, int64_t until) {
-  struct pollfd polled = {.fd = set->epoll_fd, .events = POLLIN};
-  int64_t left = until - slc__clock_ns();
-  struct timespec timeout = slc__clock_timespec(left > 0 ? left : 0);
-  ppoll(&polled, 1, &timeout, NULL);
-}
-
 int slc_waitset_wait(slc_waitset *set, int64_t timeout_ns, slc_waitset_event *ret_events, size_t max,
                      size_t *ret_count) {
   if (slc__guard_forked(&set->guard)) return slc__guard_fail();
@@ -217,15 +211,15 @@ int slc_waitset_wait(slc_waitset *set, int64_t timeout_ns, slc_waitset_event *re
     return slc__fail(SLC_INVALID, "slc_waitset_wait: there must be room for at least one event");
   int64_t deadline = slc__deadline_after(timeout_ns);
   for (;;) {
-    int ready = collect(set, ret_events, max);
-    if (ready == 0 && slc__clock_ns() >= set->visit_at) ready = visit_all(set, ret_events, max);
+    int ready = collect(set, set->visit_at < deadline ? set->visit_at : deadline, ret_events, max);
+    int64_t now = slc__clock_ns();
+    if (ready == 0 && now >= set->visit_at) ready = visit_all(set, ret_events, max);
     if (ready < 0) return ready;
     if (ready > 0) {
       *ret_count = (size_t)ready;
       return 0;
     }
-    if (slc__clock_ns() >= deadline) return SLC_TIMED_OUT;
-    sleep_until(set, set->visit_at < deadline ? set->visit_at : deadline);
+    if (now >= deadline) return SLC_TIMED_OUT;
   }
 }
 
