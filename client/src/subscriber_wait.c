@@ -33,7 +33,7 @@ static int64_t slice_of(const slc_subscriber *subscriber, int64_t deadline) {
 
 /* One slice.  0 when there is something to tell, SLC_TIMED_OUT when not. */
 static int wait_alone(slc_subscriber *subscriber, int64_t deadline) {
-  if (slc__sub_publishers_changed(&subscriber->on.sub)) return 0;
+  if (slc__sub_publishers_changed(&subscriber->on.sub) || slc__sub_is_announced(&subscriber->on.sub)) return 0;
   int status = slc__sub_wait(&subscriber->on.sub, slice_of(subscriber, deadline), subscriber->spin_ns);
   if (status == 0) return 0;
   return slc__sub_publishers_changed(&subscriber->on.sub) ? 0 : SLC_TIMED_OUT;

@@ -254,6 +254,8 @@ int slc__sub_release(struct slc__sub *sub, uint32_t hold);
 uint32_t slc__sub_closed(const struct slc__sub *sub);
 /* Tells publishers that wait that this subscriber's cursor or holds have changed: when it has joined or left. */
 void slc__sub_tell(struct slc__sub *sub);
+/* Whether the next message is where the last one said it would be: true only where there is one. */
+bool slc__sub_is_announced(struct slc__sub *sub);
 /* Whether something may be taken: looks at the log word.  Goes past what is there for other virtual channels. */
 bool slc__sub_ready(struct slc__sub *sub);
 /* Whether publishers have come or gone since it was last asked; before that there were none. */

@@ -14,7 +14,8 @@
 #include "shm/words.h"
 #include "slotcast/status.h"
 
-#define PASSED 1 /* beside the statuses: the message was passed over, go on */
+#define PASSED 1    /* beside the statuses: the message was passed over, go on */
+#define ANNOUNCED 0 /* in place of a candidate's log word, which is never 0 */
 
 enum {
   SPINS_PER_LOOK = 64, /* looks at the announced slot between two looks at log word and clock */
@@ -375,24 +376,58 @@ int slc__sub_take(struct slc__sub *sub, struct slc__taken *ret) {
 
 /* ---- take many ---- */
 
-/* Names the slots of as many messages as are there, from the next on, in holds that count for nothing yet.  Each
- * candidate's log word is kept in `size`. */
-static size_t name_candidates(struct slc__sub *sub, struct slc__taken *ret, size_t max) {
+/* A message whose slot is named in a hold that counts for nothing until it is looked at again. */
+static void name_candidate(struct slc__sub *sub, uint64_t n, uint32_t slot, uint64_t word, struct slc__taken *ret) {
+  uint32_t hold = slc__hold_unused(sub);
+  atomic_store_explicit(slc__hold_at(sub, hold), slot + 1, memory_order_relaxed);
+  sub->free_hold = hold + 1 == sub->max_holds ? 0 : hold + 1;
+  *ret = (struct slc__taken){.ordinal = n, .size = word, .slot = slot, .hold = hold};
+}
+
+/* As many as announce each other, from the next on.  The log is left alone, so that its lines stay the publisher's. */
+static size_t name_announced(struct slc__sub *sub, struct slc__taken *ret, size_t max) {
+  size_t count = 0;
+  for (uint32_t guess = sub->guess; count < max && guess != 0; count++) {
+    const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, guess - 1);
+    uint64_t n = sub->next + count;
+    if (atomic_load_explicit(&prefix->seq, memory_order_acquire) != n + 1) break;
+    name_candidate(sub, n, guess - 1, ANNOUNCED, &ret[count]);
+    uint32_t next = atomic_load_explicit(&prefix->next, memory_order_relaxed);
+    guess = next <= sub->control.geometry.slots ? next : 0;
+  }
+  return count;
+}
+
+/* As many as the log has, from the next on.  Each candidate's log word is kept in `size`. */
+static size_t name_logged(struct slc__sub *sub, struct slc__taken *ret, size_t max) {
   size_t count = 0;
   for (uint64_t n = sub->next; count < max; n++, count++) {
     uint64_t word = slc__sub_log_word(sub, n, memory_order_acquire);
     uint32_t slot = slc__log_slot(word);
     if (slc__presence(&sub->control, word, n) != SLC__PRESENT || slot >= sub->control.geometry.slots) break;
-    uint32_t hold = slc__hold_unused(sub);
-    atomic_store_explicit(slc__hold_at(sub, hold), slot + 1, memory_order_relaxed);
+    name_candidate(sub, n, slot, word, &ret[count]);
     __builtin_prefetch(slc__buffers_prefix(&sub->buffers, slot));
-    sub->free_hold = hold + 1 == sub->max_holds ? 0 : hold + 1;
-    ret[count] = (struct slc__taken){.ordinal = n, .size = word, .slot = slot, .hold = hold};
   }
   return count;
 }
 
-/* Those whose log word is still the same are held; the others are given up, and the ordinals lost before one that is
+/* The messages of several publishers hardly ever announce each other. */
+static size_t name_candidates(struct slc__sub *sub, struct slc__taken *ret, size_t max) {
+  size_t count = 0;
+  if (atomic_load_explicit(&sub->control.page->publishers, memory_order_relaxed) == 1)
+    count = name_announced(sub, ret, max);
+  return count > 0 ? count : name_logged(sub, ret, max);
+}
+
+/* The second look, after the fence. */
+static bool is_unchanged(const struct slc__sub *sub, const struct slc__taken *candidate) {
+  if (candidate->size != ANNOUNCED)
+    return slc__sub_log_word(sub, candidate->ordinal, memory_order_seq_cst) == candidate->size;
+  const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, candidate->slot);
+  return atomic_load_explicit(&prefix->seq, memory_order_seq_cst) == candidate->ordinal + 1;
+}
+
+/* Those that are still what they were are held; the others are given up, and the ordinals lost before one that is
  * taken count as dropped.  What is lost at the end is for the next take to find, and so is one that can't be read now,
  * with all behind it. */
 static size_t accept_candidates(struct slc__sub *sub, struct slc__taken *ret, size_t candidates) {
@@ -401,7 +436,7 @@ static size_t accept_candidates(struct slc__sub *sub, struct slc__taken *ret, si
   for (size_t i = 0; i < candidates; i++) {
     const struct slc__taken candidate = ret[i];
     if (candidate.ordinal != sub->next && slc__sub_is_closed(sub)) is_blocked = true;
-    if (is_blocked || slc__sub_log_word(sub, candidate.ordinal, memory_order_seq_cst) != candidate.size) {
+    if (is_blocked || !is_unchanged(sub, &candidate)) {
       slc__hold_drop(sub, candidate.hold);
       continue;
     }
@@ -507,7 +542,7 @@ bool slc__sub_ready(struct slc__sub *sub) {
 
 /* The payload's line is asked for as soon as the announcement is seen, before the hold is stored: measured, 64-byte
  * round trips 300 -> 260 ns. */
-static bool is_announced(struct slc__sub *sub) {
+bool slc__sub_is_announced(struct slc__sub *sub) {
   if (sub->guess == 0) return false;
   const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, sub->guess - 1);
   uint64_t seq = atomic_load_explicit(&prefix->seq, memory_order_acquire);
@@ -534,7 +569,7 @@ bool slc__sub_publishers_changed(struct slc__sub *sub) {
 static bool spin_for_message(struct slc__sub *sub, int64_t until) {
   do {
     for (int i = 0; i < SPINS_PER_LOOK; i++) {
-      if (is_announced(sub)) return true;
+      if (slc__sub_is_announced(sub)) return true;
       slc__pause();
     }
     if (slc__sub_ready(sub)) return true;
@@ -547,7 +582,7 @@ static bool spin_for_message(struct slc__sub *sub, int64_t until) {
  * about to change it. */
 int slc__sub_wait(struct slc__sub *sub, int64_t deadline, int64_t spin_ns) {
   bool polls = spin_ns > 0;
-  if (is_announced(sub)) return SLC_OK;
+  if (slc__sub_is_announced(sub)) return SLC_OK;
   if ((!polls || sub->guess == 0) && slc__sub_ready(sub)) return SLC_OK;
   if (polls) {
     int64_t until = slc__deadline_after(spin_ns);
