@@ -49,6 +49,7 @@ int slc__pub_init(struct slc__pub *pub, const struct slc__control *control, cons
       .line = &control->publishers[id - 1],
       .watch.can_disarm = true,
       .is_told = control->geometry.keep_last > 0,
+      .is_alone = control->geometry.max_publishers == 1 && control->geometry.virtual_max == 0,
   };
   if (pub->free_slots == NULL || pub->candidates == NULL || pub->stamps == NULL) {
     slc__pub_deinit(pub);
@@ -212,43 +213,47 @@ static bool is_unread(struct slc__pub *pub, uint64_t h) {
   return is_ahead(pub, h, &pub->unread, SLC__SCAN_RELIABLE | SLC__SCAN_HOLDS);
 }
 
+/* Head or tail. */
+static void raise_hint(const struct slc__pub *pub, _Atomic uint64_t *hint, uint64_t value) {
+  uint64_t seen = atomic_load_explicit(hint, memory_order_relaxed);
+  while (seen < value && !slc__replace(pub, hint, &seen, value)) {
+  }
+}
+
 /* ---- claiming slots ---- */
 
 static uint32_t room(const struct slc__pub *pub) {
   return pub->batch - pub->free_count - pub->candidate_count;
 }
 
-/* seq is cleared before the holds are scanned; the order against the readers' hold is made by the fence of settle(). */
 static void add_candidate(struct slc__pub *pub, uint32_t slot) {
-  atomic_store_explicit(&slc__buffers_prefix(&pub->buffers, slot)->seq, 0, memory_order_relaxed);
   pub->candidates[pub->candidate_count++] = slot;
 }
 
 /* Looks at so many owner words for FREE slots, going round. */
 static void claim_free(struct slc__pub *pub, uint32_t looks) {
-  for (; looks > 0 && room(pub) > 0; looks--) {
-    uint32_t slot = pub->sweep;
-    pub->sweep = slot + 1 == pub->control.geometry.slots ? 0 : slot + 1;
-    if (pub->unswept > 0) pub->unswept--;
+  uint32_t slots = pub->control.geometry.slots, slot = pub->sweep, left = room(pub), looked = 0;
+  for (; looked < looks && left > 0; looked++) {
     uint64_t own = atomic_load_explicit(&pub->control.own[slot], memory_order_relaxed);
-    if (slc__own_is_at(own) || slc__own_publisher(own) != 0) continue;
-    if (atomic_compare_exchange_strong_explicit(&pub->control.own[slot], &own,
-                                                slc__own_owned(pub->id, slc__own_ordinal(own)), memory_order_acq_rel,
-                                                memory_order_relaxed)) {
+    if (slc__own_is_free(own) && slc__replace(pub, &pub->control.own[slot], &own, slc__own_owned(pub->id, own))) {
       add_candidate(pub, slot);
+      left--;
     }
+    slot = slot + 1 == slots ? 0 : slot + 1;
   }
+  pub->sweep = slot;
+  pub->unswept -= looked < pub->unswept ? looked : pub->unswept;
 }
 
 /* Claims the slot of ordinal h: AT(anybody, h) -> OWNED(me, h), and gives the word that was there.  False: another has
  * it. */
-static bool claim_owner(struct slc__pub *pub, uint32_t slot, uint64_t h, uint64_t *ret_own) {
+static inline __attribute__((always_inline)) bool claim_owner(struct slc__pub *pub, uint32_t slot, uint64_t h,
+                                                              uint64_t *ret_own) {
   _Atomic uint64_t *word = &pub->control.own[slot];
   uint64_t own = atomic_load_explicit(word, memory_order_acquire);
   for (int i = 0; i < CLAIM_TRIES; i++) {
     if (!slc__own_is_at(own) || slc__own_ordinal(own) != h) return false;
-    if (atomic_compare_exchange_strong_explicit(word, &own, slc__own_owned(pub->id, h), memory_order_acq_rel,
-                                                memory_order_acquire)) {
+    if (slc__replace(pub, word, &own, slc__own_owned(pub->id, h))) {
       *ret_own = own;
       return true;
     }
@@ -291,8 +296,7 @@ evict_oldest(struct slc__pub *pub, bool (*needed)(struct slc__pub *pub, uint64_t
     uint64_t own = 0;
     bool won = claim_owner(pub, slot, h, &own);
     /* Winner and losers alike, before anybody goes on: nobody passes an ordinal that is half evicted. */
-    atomic_compare_exchange_strong_explicit(word_at, &word, slc__log_evicted(slc__lap_of(&pub->control, h)),
-                                            memory_order_seq_cst, memory_order_relaxed);
+    slc__replace(pub, word_at, &word, slc__log_evicted(slc__lap_of(&pub->control, h)));
     tell_evicted(pub, own); /* losers too: the winner may be stopped before it does */
     if (won) evicted(pub, slot, to_keep);
   }
@@ -310,7 +314,7 @@ static void evict(struct slc__pub *pub, uint32_t wanted) {
   for (uint64_t steps = slc__steps_max(&pub->control); steps > 0; steps--) {
     if (pub->free_count + pub->candidate_count >= wanted || !evict_oldest(pub, is_wanted, true)) break;
   }
-  slc__raise(&pub->control.page->head, pub->head, memory_order_relaxed);
+  raise_hint(pub, &pub->control.page->head, pub->head);
 }
 
 /* The slots go to nobody: it is not for want of one that this publisher evicts. */
@@ -322,11 +326,30 @@ void slc__pub_evict_read(struct slc__pub *pub) {
     if (!evict_oldest(pub, is_unread, false)) break;
   }
   if (pub->head == before) return;
-  slc__raise(&pub->control.page->head, pub->head, memory_order_relaxed);
+  raise_hint(pub, &pub->control.page->head, pub->head);
   tell_freed(pub);
 }
 
 /* ---- settling: which candidates does nobody hold ---- */
+
+/* What readers have read is theirs, too, so that each of these stores has to wait for its line, and any locked
+ * instruction behind it waits along.  One behind another they wait for all lines at once (docs/adr/0017). */
+
+/* Before the holds are scanned; the order against the readers' hold is made by the fence of slc__pub_scan. */
+static void clear_all(const struct slc__pub *pub, const uint32_t *slots, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++)
+    atomic_store_explicit(&slc__buffers_prefix(&pub->buffers, slots[i])->seq, 0, memory_order_relaxed);
+}
+
+/* The line where the payload begins, of a slot that is ours alone; its contents stay, because they may be wanted again
+ * (slc_publisher_loan_slot).  A prefetch for writing does nothing to a line that is there for reading.  Of slots that
+ * were never used not even the page is there. */
+static void own_payload_line(const struct slc__pub *pub, uint32_t slot) {
+  bool is_fresh = slc__own_ordinal(atomic_load_explicit(&pub->control.own[slot], memory_order_relaxed)) == 0;
+  if (is_fresh || pub->buffers.capacity <= pub->buffers.inline_max) return;
+  volatile uint8_t *first = (uint8_t *)slc__buffers_prefix(&pub->buffers, slot) + pub->buffers.payload_offset;
+  *first = *first;
+}
 
 /* What a reader read from a slot that it has released comes before what is written there next: acquire, for each hold.
  * One fence after the scan would do as well, but ThreadSanitizer does not see fences. */
@@ -353,11 +376,12 @@ static void return_candidates(struct slc__pub *pub) {
 bool slc__pub_scan(struct slc__pub *pub, const uint32_t *slots, uint32_t count) {
   atomic_thread_fence(memory_order_seq_cst);
   if (!slc__pub_is_current(pub)) return false;
-  if (++pub->stamp == 0) {
-    memset(pub->stamps, 0, pub->control.geometry.slots * sizeof *pub->stamps);
-    pub->stamp = 1;
+  uint32_t *stamps = pub->stamps, stamp = ++pub->stamp;
+  if (stamp == 0) {
+    memset(stamps, 0, pub->control.geometry.slots * sizeof *stamps);
+    pub->stamp = stamp = 1;
   }
-  for (uint32_t i = 0; i < count; i++) pub->stamps[slots[i]] = pub->stamp;
+  for (uint32_t i = 0; i < count; i++) stamps[slots[i]] = stamp;
   for (uint32_t t = 0; t < pub->membership->table_count; t++) strike_held(pub, &pub->membership->tables[t]);
   return true;
 }
@@ -368,16 +392,20 @@ bool slc__pub_is_unheld(const struct slc__pub *pub, uint32_t slot) {
 
 /* One scan of all holds for the whole batch.  False: somebody may hold that we don't know of, so nothing is reused. */
 static bool settle(struct slc__pub *pub) {
-  if (pub->candidate_count == 0) return true;
-  if (!slc__pub_scan(pub, pub->candidates, pub->candidate_count)) {
+  const uint32_t *candidates = pub->candidates;
+  uint32_t count = pub->candidate_count;
+  if (count == 0) return true;
+  clear_all(pub, candidates, count);
+  if (!slc__pub_scan(pub, candidates, count)) {
     return_candidates(pub);
     return false;
   }
   bool any_held = false;
-  for (uint32_t i = 0; i < pub->candidate_count; i++) {
-    uint32_t slot = pub->candidates[i];
+  for (uint32_t i = 0; i < count; i++) {
+    uint32_t slot = candidates[i];
     if (slc__pub_is_unheld(pub, slot)) {
       free_push(pub, slot);
+      own_payload_line(pub, slot);
     } else {
       give_back(pub, slot);
       any_held = true;
@@ -514,9 +542,9 @@ static int enter_log(struct slc__pub *pub, uint32_t slot, struct slc__prefix *pr
 }
 
 /* The fast path's announcement.  It fails when the message has been evicted meanwhile: then the slot is another's. */
-static void announce(struct slc__prefix *prefix, uint64_t n) {
+static void announce(const struct slc__pub *pub, struct slc__prefix *prefix, uint64_t n) {
   uint64_t pending = SLC__SEQ_PENDING | (n + 1);
-  atomic_compare_exchange_strong_explicit(&prefix->seq, &pending, n + 1, memory_order_release, memory_order_relaxed);
+  slc__replace(pub, &prefix->seq, &pending, n + 1);
 }
 
 static void ring_doorbells(struct slc__pub *pub, uint32_t table, uint64_t bell) {
@@ -601,8 +629,9 @@ int slc__pub_publish(struct slc__pub *pub, uint32_t slot, const struct slc__send
                           memory_order_release);
     return status;
   }
-  announce(prefix, n);
-  slc__raise(&pub->control.page->tail, n + 1, memory_order_release);
+  announce(pub, prefix, n);
+  raise_hint(pub, &pub->control.page->tail, n + 1);
+  if (pub->is_alone) atomic_thread_fence(memory_order_seq_cst); /* in place of the log's compare-and-swap */
   ring(pub);
   count(&pub->line->messages, 1);
   count(&pub->line->bytes, sending->size);

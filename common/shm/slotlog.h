@@ -95,6 +95,7 @@ struct slc__pub {
   struct slc__buffers buffers;
   uint32_t id;    /* 1 .. max_publishers */
   uint32_t batch; /* most free slots in hand */
+  bool is_alone;  /* the channel has never another: nobody else changes the words that it changes */
   const struct slc__membership *membership;
   slc__pub_sync_fn sync;
   void (*visit)(void *ctx); /* called before slots are taken back, with sync_ctx; NULL: nobody.  Set after init */
@@ -181,10 +182,11 @@ struct slc__sub {
   struct slc__bell_page *bell;   /* read-only */
   struct slc__hold_line *line;   /* the first of ours */
   uint32_t max_holds;
-  uint32_t held;      /* in use */
-  uint64_t next;      /* the next ordinal wanted */
-  uint32_t guess;     /* 1 + the slot where it will most likely appear; 0: unknown */
-  uint32_t free_hold; /* where to look for an unused hold */
+  uint32_t held;       /* in use */
+  uint64_t next;       /* the next ordinal wanted */
+  uint64_t ran_dry_at; /* where it last had to wait */
+  uint32_t guess;      /* 1 + the slot where it will most likely appear; 0: unknown */
+  uint32_t free_hold;  /* where to look for an unused hold */
   uint64_t dropped;
   uint64_t claim;              /* what it misses from this ordinal on is dropped; before, it was only a wish */
   uint64_t gap_first, gap_end; /* dropped, and not yet told */

@@ -19,6 +19,7 @@
 
 enum {
   SPINS_PER_LOOK = 64, /* looks at the announced slot between two looks at log word and clock */
+  GATHER_MAX = 32,     /* pauses before a stream is looked at again */
   ARM_TRIES = 64,      /* an honest bell moves once or twice while it is armed for */
 };
 
@@ -577,6 +578,18 @@ static bool spin_for_message(struct slc__sub *sub, int64_t until) {
   return false;
 }
 
+/* A stream that has been read dry: its publisher is writing the next messages at this moment.  Who polls their lines
+ * takes each away from under it, and both get on only one message per round trip; a moment later many are there, and
+ * cost one line each.  As long as the last run was long, so that whoever gets messages one by one waits for nothing;
+ * not so long that a part of a small channel's history might go meanwhile (docs/adr/0017). */
+static void let_gather(struct slc__sub *sub) {
+  uint64_t run = sub->next - sub->ran_dry_at, most = sub->control.geometry.slots / 8;
+  sub->ran_dry_at = sub->next;
+  if (run < 2) return;
+  if (most > GATHER_MAX) most = GATHER_MAX;
+  for (uint64_t pauses = run < most ? run : most; pauses > 0; pauses--) slc__pause();
+}
+
 /* Publishers' coming and going is looked at like the log word: between arming and sleep.
  * While polling may do, the log word is left alone: a look at it would take its line away from the publisher that is
  * about to change it. */
@@ -585,6 +598,7 @@ int slc__sub_wait(struct slc__sub *sub, int64_t deadline, int64_t spin_ns) {
   if (slc__sub_is_announced(sub)) return SLC_OK;
   if ((!polls || sub->guess == 0) && slc__sub_ready(sub)) return SLC_OK;
   if (polls) {
+    let_gather(sub);
     int64_t until = slc__deadline_after(spin_ns);
     if (spin_for_message(sub, until < deadline ? until : deadline)) return SLC_OK;
   }

@@ -49,6 +49,9 @@ static inline uint64_t slc__own_ordinal(uint64_t own) {
 static inline uint32_t slc__own_publisher(uint64_t own) {
   return (uint32_t)(own >> SLC__OWN_PUBLISHER_SHIFT & SLC__OWN_PUBLISHER_MASK);
 }
+static inline bool slc__own_is_free(uint64_t own) {
+  return own >> SLC__OWN_PUBLISHER_SHIFT == 0;
+}
 static inline bool slc__own_is_at(uint64_t own) {
   return (own & SLC__OWN_AT) != 0;
 }

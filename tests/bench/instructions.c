@@ -1,7 +1,7 @@
 /* One message after the other through a channel, for counting instructions: ci/instructions runs this under callgrind
- * and counts inside publish_one and take_one.  The argument says what the channel has: nothing (plain), payloads in
- * memory of their own (split), metadata, crc32c, a callback before sending, or a virtual channel, to which both belong.
- * Here nothing is measured and nothing printed.
+ * and counts inside publish_one and take_one.  The argument says what the channel has: nothing (plain), one publisher
+ * (exclusive), payloads in memory of their own (split), metadata, crc32c, a callback before sending, or a virtual
+ * channel, to which both belong. Here nothing is measured and nothing printed.
  *
  * Needs a broker ($SLOTCAST_SOCKET).  One publisher, one subscriber, one thread; so the count is the same each time. */
 #include <stdint.h>
@@ -47,6 +47,8 @@ static void choose(const char *kind, slc_publisher_options *options, slc_subscri
   options->no_timestamp = 1; /* how the clock is read is the system's affair */
   if (strcmp(kind, "metadata") == 0) {
     options->metadata_size = 16;
+  } else if (strcmp(kind, "exclusive") == 0) {
+    options->max_publishers = 1;
   } else if (strcmp(kind, "crc32c") == 0) {
     options->checksum = SLC_CHECKSUM_CRC32C;
   } else if (strcmp(kind, "callback") == 0) {
@@ -56,7 +58,7 @@ static void choose(const char *kind, slc_publisher_options *options, slc_subscri
   } else if (strcmp(kind, "virtual") == 0) {
     options->multiplexer = wishes->multiplexer = "bench/multiplexer";
   } else if (strcmp(kind, "plain") != 0) {
-    fprintf(stderr, "%s: none of plain, split, metadata, crc32c, callback, virtual\n", kind);
+    fprintf(stderr, "%s: none of plain, exclusive, split, metadata, crc32c, callback, virtual\n", kind);
     exit(2);
   }
 }

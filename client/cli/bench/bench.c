@@ -74,7 +74,7 @@ static const struct measurement {
   bool has_own_brokers; /* starts and ends them itself */
 } measurements[] = {
     {"latency", "round trips between two processes", "slwtxcS", bench_latency, false},
-    {"throughput", "streams from publishers to subscribers", "slpurUktwcS", bench_throughput, false},
+    {"throughput", "streams from publishers to subscribers", "slpurUktwxcS", bench_throughput, false},
     {"publish", "loan and publish by themselves, beside idle subscribers", "slugtxcS", bench_publish, false},
     {"take", "take and release by themselves, beside idle subscribers", "slugktxcS", bench_take, false},
     {"fanout", "one message that wakes many subscribers", "suycS", bench_fanout, false},

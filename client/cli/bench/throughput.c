@@ -159,6 +159,7 @@ static int measure_case(struct bench *bench, struct stream *stream, uint64_t pub
       .slots = (uint32_t)(settings->slots.count > 0 ? settings->slots.values[0] : USUAL_SLOTS),
       .slot_size = size,
       .is_reliable = !settings->is_unreliable,
+      .is_exclusive = settings->is_exclusive,
       .waiting = settings->waiting != WAIT_USUAL ? settings->waiting
                  : crew_is_pinned(bench, ends)   ? WAIT_POLLING
                                                  : WAIT_SPIN, /* who polls would keep the others from running */
@@ -207,6 +208,8 @@ int bench_throughput(struct bench *bench) {
   struct list publishers = bench_list(&settings->publishers, 1, one);
   struct list subscribers = bench_list(&settings->subscribers, 1, one);
   struct list sizes = bench_list(&settings->sizes, 1, usual_size);
+  if (settings->is_exclusive && !are_within(&publishers, 1))
+    return fail(EXIT_USAGE, "a channel that admits one publisher can't have more: drop --exclusive or --publishers");
   if (!are_within(&publishers, ENDS_MAX) || !are_within(&subscribers, ENDS_MAX))
     return fail(EXIT_USAGE, "bench throughput has 1 to %d publishers and 1 to %d subscribers", ENDS_MAX, ENDS_MAX);
   struct stream *stream = shared_new(sizeof *stream);
