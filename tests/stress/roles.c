@@ -40,9 +40,11 @@ void roles_init(struct roles *roles, const struct roles_shape *shape) {
     roles->holds[i] = is_slow(i) ? SLOW_HOLDS : 1;
     budget += roles->holds[i];
   }
-  test_channel_init(&roles->channel,
-                    budget + 1 < SLC__SLOTS_MIN ? SLC__SLOTS_MIN : (budget + 1) * (shape->roomy ? ROOMY : 1), SLOT_SIZE,
-                    shape->reliable, roles->subscribers);
+  uint32_t slots = budget + 1 < SLC__SLOTS_MIN ? SLC__SLOTS_MIN : (budget + 1) * (shape->roomy ? ROOMY : 1);
+  if (roles->publishers == 1)
+    test_channel_init_exclusive(&roles->channel, slots, SLOT_SIZE, shape->reliable, roles->subscribers);
+  else
+    test_channel_init(&roles->channel, slots, SLOT_SIZE, shape->reliable, roles->subscribers);
   for (uint32_t i = 0; i < roles->subscribers; i++) {
     roles->lines[i] = test_channel_admit(&roles->channel, roles->holds[i], shape->reliable);
   }

@@ -2,7 +2,9 @@
  *
  * The test plays the broker.  Two publishers and two subscribers live through all of it, and their streams must stay
  * whole; publishers and subscribers beside them are killed with SIGKILL wherever they happen to be, repaired, and born
- * again under the same id or on the same line.  At the end every slot is accounted for and serves again. */
+ * again under the same id or on the same line.  At the end every slot is accounted for and serves again.
+ *
+ * And the same on a channel of one publisher, which does not survive. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -31,7 +33,7 @@ enum {
   KILLS = 1000,
   PUBLISHERS = 5,  /* the first two survive */
   SUBSCRIBERS = 6, /* the first two survive; the even ones are reliable */
-  SURVIVORS = 2,
+  SURVIVORS = 2,   /* of each kind */
   BATCH = 3,
   HOLDS = 3,
   SLOT_SIZE = 300,
@@ -44,6 +46,9 @@ struct shared {
   _Atomic uint32_t stop; /* the survivors end */
   _Atomic uint32_t publishers_done;
 };
+
+/* Who takes part; the first ones survive. */
+static uint32_t publisher_count, publisher_survivors;
 
 static struct test_channel channel;
 static struct shared *shared;
@@ -150,7 +155,8 @@ static _Noreturn void subscribe(uint32_t number) {
   uint32_t count = 0;
   test_channel_subscriber(&channel, &w.sub, lines[number], HOLDS, SLC__START_OLDEST);
   for (;;) {
-    bool over = atomic_load(&shared->publishers_done) == SURVIVORS; /* before the look */
+    /* Before the look. */
+    bool over = atomic_load(&shared->stop) != 0 && atomic_load(&shared->publishers_done) == publisher_survivors;
     if (receive(&w, held, &count)) {
       if (count == 1 + number % HOLDS) release_all(&w, held, &count);
       continue;
@@ -226,10 +232,8 @@ static void let_it_live(pid_t pid, const _Atomic uint64_t *progress) {
   for (uint32_t looks = 1; atomic_load(progress) < enough; looks++) {
     if (looks % 1024 == 0) {
       expect_alive(pid);
-      for (int i = 0; i < SURVIVORS; i++) {
-        expect_alive(publishers[i]);
-        expect_alive(subscribers[i]);
-      }
+      for (uint32_t i = 0; i < publisher_survivors; i++) expect_alive(publishers[i]);
+      for (uint32_t i = 0; i < SURVIVORS; i++) expect_alive(subscribers[i]);
     }
     sched_yield();
   }
@@ -239,7 +243,7 @@ static void let_it_live(pid_t pid, const _Atomic uint64_t *progress) {
 
 static void kill_somebody(void) {
   if (random_below(2) == 0) {
-    uint32_t victim = SURVIVORS + random_below(PUBLISHERS - SURVIVORS);
+    uint32_t victim = publisher_survivors + random_below(publisher_count - publisher_survivors);
     let_it_live(publishers[victim], &shared->published[victim]);
     bury_publisher(victim);
     start_publisher(victim);
@@ -254,18 +258,21 @@ static void kill_somebody(void) {
 static void storm_begin(void) {
   shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   assert_ptr_not_equal(shared, MAP_FAILED);
-  test_channel_init(&channel, SLOTS, SLOT_SIZE, 1, SUBSCRIBERS);
+  if (publisher_count == 1)
+    test_channel_init_exclusive(&channel, SLOTS, SLOT_SIZE, 1, SUBSCRIBERS);
+  else
+    test_channel_init(&channel, SLOTS, SLOT_SIZE, 1, SUBSCRIBERS);
   for (uint32_t i = 0; i < SUBSCRIBERS; i++) lines[i] = test_channel_admit(&channel, HOLDS, is_reliable(i));
   for (uint32_t i = 0; i < SUBSCRIBERS; i++) start_subscriber(i);
-  for (uint32_t i = 0; i < PUBLISHERS; i++) start_publisher(i);
+  for (uint32_t i = 0; i < publisher_count; i++) start_publisher(i);
 }
 
 static void survivors_end(void) {
-  for (uint32_t i = SURVIVORS; i < PUBLISHERS; i++) bury_publisher(i);
+  for (uint32_t i = publisher_survivors; i < publisher_count; i++) bury_publisher(i);
   for (uint32_t i = SURVIVORS; i < SUBSCRIBERS; i++) bury_subscriber(i);
   atomic_store(&shared->stop, 1);
   /* The end is no message: a subscriber may have looked for it, and go to sleep after the ring. */
-  for (int ended = 0; ended < 2 * SURVIVORS;) {
+  for (uint32_t ended = 0; ended < publisher_survivors + SURVIVORS;) {
     int status;
     slc__ring_all(channel.table, channel.bell);
     pid_t pid = waitpid(-1, &status, WNOHANG);
@@ -284,7 +291,7 @@ static void check_full_budget(void) {
   for (uint32_t i = 0; i < SUBSCRIBERS; i++) slc__line_close(channel.table, lines[i], HOLDS);
   test_channel_check_slots(&channel);
   channel.membership.epoch = channel.control.page->epoch;
-  test_channel_publisher(&channel, &pub, PUBLISHERS);
+  test_channel_publisher(&channel, &pub, publisher_count);
   for (uint64_t i = 0; i < 3 * SLOTS; i++) assert_int_equal(test_message_send(&pub, i, &ordinal), SLC_OK);
   for (uint32_t slot = 0; slot < SLOTS; slot++) {
     assert_true(slc__own_ordinal(channel.control.own[slot]) >= since);
@@ -296,11 +303,12 @@ static void check_full_budget(void) {
   test_channel_check_slots(&channel);
 }
 
-static void test_storm(void **state) {
-  (void)state;
+static void storm(uint32_t count, uint32_t survivors) {
+  publisher_count = count;
+  publisher_survivors = survivors;
   storm_begin();
   for (int i = 0; i < KILLS; i++) kill_somebody();
-  print_message("%d kills; the survivors published %llu and %llu, took %llu and %llu\n", KILLS,
+  print_message("%d kills; the first two published %llu and %llu, took %llu and %llu\n", KILLS,
                 (unsigned long long)shared->published[0], (unsigned long long)shared->published[1],
                 (unsigned long long)shared->taken[0], (unsigned long long)shared->taken[1]);
   survivors_end();
@@ -309,7 +317,17 @@ static void test_storm(void **state) {
   munmap(shared, sizeof *shared);
 }
 
+static void test_storm(void **state) {
+  (void)state;
+  storm(PUBLISHERS, SURVIVORS);
+}
+
+static void test_storm_exclusive(void **state) {
+  (void)state;
+  storm(1, 0);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_storm)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_storm), cmocka_unit_test(test_storm_exclusive)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,20 +26,9 @@ static bool never_sync(void *ctx, uint64_t epoch) {
   return false;
 }
 
-void test_channel_init(struct test_channel *channel, uint32_t slots, uint64_t slot_size, uint32_t reliable,
-                       uint32_t lines) {
-  test_multiplexer_init(channel, slots, slot_size, reliable, lines, 0);
-}
-
-void test_multiplexer_init(struct test_channel *channel, uint32_t slots, uint64_t slot_size, uint32_t reliable,
-                           uint32_t lines, uint32_t virtual_max) {
+static void init(struct test_channel *channel, struct slc__geometry g, uint32_t lines) {
   memset(channel, 0, sizeof *channel);
-  struct slc__geometry g = {.slots = slots,
-                            .log_size = slc__geometry_log_size(slots),
-                            .max_publishers = 64,
-                            .reliable = reliable,
-                            .slot_size = slot_size,
-                            .virtual_max = virtual_max};
+  g.log_size = slc__geometry_log_size(g.slots);
   if (slc__geometry_check(&g) != SLC_OK) die("geometry of the test channel");
   channel->geometry = g;
   channel->control_mapping = shared_memory(slc__layout_control_size(&g));
@@ -58,6 +47,24 @@ void test_multiplexer_init(struct test_channel *channel, uint32_t slots, uint64_
       .id = 1, .lines = calloc(channel->line_capacity, 1), .table = channel->table, .bell = channel->bell};
   if (channel->scan_table.lines == NULL) die("calloc");
   channel->membership = (struct slc__membership){.table_count = 1, .tables = &channel->scan_table};
+}
+
+void test_channel_init(struct test_channel *channel, uint32_t slots, uint64_t slot_size, uint32_t reliable,
+                       uint32_t lines) {
+  test_multiplexer_init(channel, slots, slot_size, reliable, lines, 0);
+}
+
+void test_channel_init_exclusive(struct test_channel *channel, uint32_t slots, uint64_t slot_size, uint32_t reliable,
+                                 uint32_t lines) {
+  const struct slc__geometry g = {.slots = slots, .max_publishers = 1, .reliable = reliable, .slot_size = slot_size};
+  init(channel, g, lines);
+}
+
+void test_multiplexer_init(struct test_channel *channel, uint32_t slots, uint64_t slot_size, uint32_t reliable,
+                           uint32_t lines, uint32_t virtual_max) {
+  const struct slc__geometry g = {
+      .slots = slots, .max_publishers = 64, .reliable = reliable, .slot_size = slot_size, .virtual_max = virtual_max};
+  init(channel, g, lines);
 }
 
 void test_channel_deinit(struct test_channel *channel) {

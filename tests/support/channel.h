@@ -21,6 +21,9 @@ struct test_channel {
 /* Room for `lines` subscriber lines, none admitted.  Exits the test on failure. */
 void test_channel_init(struct test_channel *channel, uint32_t slots, uint64_t slot_size, uint32_t reliable,
                        uint32_t lines);
+/* The same for one publisher, which knows that it is alone. */
+void test_channel_init_exclusive(struct test_channel *channel, uint32_t slots, uint64_t slot_size, uint32_t reliable,
+                                 uint32_t lines);
 /* The same with so many virtual channels. */
 void test_multiplexer_init(struct test_channel *channel, uint32_t slots, uint64_t slot_size, uint32_t reliable,
                            uint32_t lines, uint32_t virtual_max);
