@@ -283,10 +283,10 @@ static void evicted(struct slc__pub *pub, uint32_t slot, bool to_keep) {
  * may be evicted. */
 static inline __attribute__((always_inline)) bool
 evict_oldest(struct slc__pub *pub, bool (*needed)(struct slc__pub *pub, uint64_t h), bool to_keep) {
-  uint64_t h = pub->head;
+  uint64_t h = pub->head, lap = slc__lap_of(&pub->control, h);
   _Atomic uint64_t *word_at = slc__log_at(&pub->control, h);
   uint64_t word = atomic_load_explicit(word_at, memory_order_seq_cst);
-  enum slc__presence presence = slc__presence(&pub->control, word, h);
+  enum slc__presence presence = slc__presence_in(word, lap);
   if (presence == SLC__ABSENT) return false;
   uint32_t slot = slc__log_slot(word);
   if (presence == SLC__PRESENT && slot < pub->control.geometry.slots) {
@@ -296,7 +296,7 @@ evict_oldest(struct slc__pub *pub, bool (*needed)(struct slc__pub *pub, uint64_t
     uint64_t own = 0;
     bool won = claim_owner(pub, slot, h, &own);
     /* Winner and losers alike, before anybody goes on: nobody passes an ordinal that is half evicted. */
-    slc__replace(pub, word_at, &word, slc__log_evicted(slc__lap_of(&pub->control, h)));
+    slc__replace(pub, word_at, &word, slc__log_evicted(lap));
     tell_evicted(pub, own); /* losers too: the winner may be stopped before it does */
     if (won) evicted(pub, slot, to_keep);
   }
@@ -341,12 +341,15 @@ static void clear_all(const struct slc__pub *pub, const uint32_t *slots, uint32_
     atomic_store_explicit(&slc__buffers_prefix(&pub->buffers, slots[i])->seq, 0, memory_order_relaxed);
 }
 
-/* The line where the payload begins, of a slot that is ours alone; its contents stay, because they may be wanted again
- * (slc_publisher_loan_slot).  A prefetch for writing does nothing to a line that is there for reading.  Of slots that
- * were never used not even the page is there. */
+/* Whether the lines where payloads begin are to be had back from readers.  Not while slots that were never used may be
+ * among them: of those not even the page is there. */
+static bool has_payload_lines(const struct slc__pub *pub) {
+  return pub->unswept == 0 && pub->buffers.capacity > pub->buffers.inline_max;
+}
+
+/* Of a slot that is ours alone.  Its contents stay: they may be wanted again (slc_publisher_loan_slot).  A prefetch for
+ * writing would do nothing to a line that is there for reading. */
 static void own_payload_line(const struct slc__pub *pub, uint32_t slot) {
-  bool is_fresh = slc__own_ordinal(atomic_load_explicit(&pub->control.own[slot], memory_order_relaxed)) == 0;
-  if (is_fresh || pub->buffers.capacity <= pub->buffers.inline_max) return;
   volatile uint8_t *first = (uint8_t *)slc__buffers_prefix(&pub->buffers, slot) + pub->buffers.payload_offset;
   *first = *first;
 }
@@ -400,12 +403,12 @@ static bool settle(struct slc__pub *pub) {
     return_candidates(pub);
     return false;
   }
-  bool any_held = false;
+  bool any_held = false, has_lines = has_payload_lines(pub);
   for (uint32_t i = 0; i < count; i++) {
     uint32_t slot = candidates[i];
     if (slc__pub_is_unheld(pub, slot)) {
       free_push(pub, slot);
-      own_payload_line(pub, slot);
+      if (has_lines) own_payload_line(pub, slot);
     } else {
       give_back(pub, slot);
       any_held = true;

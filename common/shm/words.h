@@ -90,10 +90,12 @@ enum slc__presence {
   SLC__PRESENT, /* there, in slc__log_slot(word) */
   SLC__GONE,    /* evicted, or overtaken by a later lap */
 };
+static inline enum slc__presence slc__presence_in(uint64_t word, uint64_t lap) {
+  if ((word ^ slc__log_present(lap, 0)) <= SLC__LOG_SLOT_MASK) return SLC__PRESENT;
+  return slc__log_lap(word) < lap ? SLC__ABSENT : SLC__GONE;
+}
 static inline enum slc__presence slc__presence(const struct slc__control *control, uint64_t word, uint64_t n) {
-  uint64_t lap = slc__lap_of(control, n);
-  if (slc__log_lap(word) < lap) return SLC__ABSENT;
-  return slc__log_lap(word) == lap && !slc__log_is_evicted(word) ? SLC__PRESENT : SLC__GONE;
+  return slc__presence_in(word, slc__lap_of(control, n));
 }
 
 #endif
