@@ -38,6 +38,7 @@ struct slc__request {
   uint64_t serial;
   uint64_t losses; /* of the client when it was sent */
   bool is_lost;    /* its connection has ended */
+  bool is_repeated;
   slc__answer_fn answer;
   void *ctx;
   bool answered;
@@ -82,6 +83,14 @@ bool slc__connection_is_awaited(slc_client *client) {
   bool is_awaited = is_awaited_locked(client);
   pthread_mutex_unlock(&client->lock);
   return is_awaited;
+}
+
+bool slc__connection_has(slc_client *client, uint64_t user) {
+  uint64_t wire;
+  pthread_mutex_lock(&client->lock);
+  bool has = slc__reconnect_user(client, user, &wire);
+  pthread_mutex_unlock(&client->lock);
+  return has;
 }
 
 int slc__connection_gone(slc_client *client) {
@@ -417,10 +426,9 @@ static int link_await(slc_client *client, int64_t deadline) {
 }
 
 /* Whether it can be said again when nobody knows whether it was heard: it says what is to be, not what is to be done.
- * Memory that was registered would be told as another's, and a user that is closed is nobody's. */
+ * A user that is closed is nobody's. */
 static bool may_repeat(const Slotcast__Message *message) {
-  bool brings_memory = message->body_case == SLOTCAST__MESSAGE__BODY_REGISTER_PAYLOADS && message->n_descriptors > 0;
-  return !brings_memory && message->body_case != SLOTCAST__MESSAGE__BODY_CLOSE_USER;
+  return message->body_case != SLOTCAST__MESSAGE__BODY_CLOSE_USER;
 }
 
 /* Entered with request_lock held. */
@@ -438,15 +446,17 @@ static int request_make(slc_client *client, Slotcast__Message *message, const in
     if (times > 0 && status == SLC_NOT_FOUND && message->body_case == SLOTCAST__MESSAGE__BODY_REMOVE_CHANNEL) return 0;
     if (status != SLC_BROKER_GONE || !request->is_lost || !may_repeat(message)) return status;
     if (times == REPETITIONS || !slc__connection_is_awaited(client)) return status;
+    request->is_repeated = true;
   }
 }
 
 int slc__request_with(slc_client *client, Slotcast__Message *message, const int *fds, size_t fd_count,
-                      slc__answer_fn answer, void *ctx) {
+                      slc__answer_fn answer, void *ctx, bool *ret_is_repeated) {
   struct slc__request request = {.answer = answer, .ctx = ctx};
   pthread_mutex_lock(&client->request_lock);
   int status = request_make(client, message, fds, fd_count, &request);
   pthread_mutex_unlock(&client->request_lock);
+  *ret_is_repeated = request.is_repeated;
   return status;
 }
 
@@ -460,7 +470,8 @@ int slc__request(slc_client *client, Slotcast__Message *message, int fd, slc__an
     message->n_descriptors = fd_count;
     message->descriptors = manifest;
   }
-  return slc__request_with(client, message, &fd, fd_count, answer, ctx);
+  bool is_repeated;
+  return slc__request_with(client, message, &fd, fd_count, answer, ctx, &is_repeated);
 }
 
 int slc__answer_unexpected(const struct slc__received *received) {

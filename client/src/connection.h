@@ -61,9 +61,10 @@ void slc__connection_close(slc_client *client);
  * SLC_TIMED_OUT, SLC_NO_DESCRIPTORS; SLC_GONE: for a user of a broker that is no more; else what `answer` returned.
  * Takes both locks. */
 int slc__request(slc_client *client, Slotcast__Message *message, int fd, slc__answer_fn answer, void *ctx);
-/* The same with descriptors, which the message's manifest names; they stay the caller's. */
+/* The same with descriptors, which the message's manifest names; they stay the caller's.  *ret_is_repeated, also when
+ * it fails: it was said more than once, and a broker may have done what a later one, or a later try, has refused. */
 int slc__request_with(slc_client *client, Slotcast__Message *message, const int *fds, size_t fd_count,
-                      slc__answer_fn answer, void *ctx);
+                      slc__answer_fn answer, void *ctx, bool *ret_is_repeated);
 /* For requests whose answer is Done. */
 int slc__request_done(slc_client *client, Slotcast__Message *message, int fd);
 /* Says goodbye for one publisher or subscriber; where the broker hangs, without waiting for its answer, and where it
@@ -84,6 +85,8 @@ void slc__connection_wait(slc_client *client, int64_t deadline, int64_t slice_ns
 int slc__connection_gone(slc_client *client);
 /* Whether requests would still wait for the broker to come back. */
 bool slc__connection_is_awaited(slc_client *client);
+/* Whether this user is one of the broker's that answers now, or of none yet; false: of one that is no more. */
+bool slc__connection_has(slc_client *client, uint64_t user);
 
 /* For reconnect.c, under the lock: nothing more comes on this connection; `why` may be NULL. */
 void slc__connection_lose(slc_client *client, const char *why);

@@ -84,11 +84,16 @@ static int advance(struct slc__growth *growth, uint64_t wanted) {
                                slot_size);
 }
 
+/* Else nothing grows any more: the next broker does not know the channel. */
+static bool has_broker(const struct slc__growth *growth) {
+  return slc__connection_has(growth->client, growth->user);
+}
+
 /* The first one of a split channel: complete before there is a loan. */
 int slc__growth_begin(struct slc__growth *growth) {
   const struct slc__geometry *shape = &growth->control->geometry;
   int status = SLC_GONE;
-  for (int i = 0; i < TRIES && status == SLC_GONE; i++)
+  for (int i = 0; i < TRIES && status == SLC_GONE && (i == 0 || has_broker(growth)); i++)
     status = slc__generations_grow(&growth->generations, growth->client, growth->user, shape, growth->memory,
                                    shape->slot_size, shape->slot_size);
   return status;
@@ -103,7 +108,8 @@ int slc__growth_enter(struct slc__growth *growth, uint64_t size, struct slc__gen
       return 0;
     }
     int status = advance(growth, size);
-    if (status != 0 && status != SLC_GONE) return status; /* gone: others wanted larger ones, or gave up */
+    /* Gone: others wanted larger ones, or gave up. */
+    if (status != 0 && (status != SLC_GONE || !has_broker(growth))) return status;
   }
   return slc__fail(SLC_PROTOCOL, "the broker does not give slots for a message of %ju bytes", (uintmax_t)size);
 }

@@ -64,10 +64,15 @@ static void payload_place(const slc_publisher *publisher, struct slc__loan_entry
   entry->data = slc__pub_payload(&publisher->on.pub, entry->slot, in_prefix ? 1 : SLC__INLINE + 1);
 }
 
-/* A generation for a message that does not fit into the first buffers; *ret_later stays NULL for others. */
+/* A generation for a message that does not fit into the first buffers; *ret_later stays NULL for others.  Where the
+ * broker is lost meanwhile, and with it the channel, on the channel that follows. */
 static int later_enter(slc_publisher *publisher, uint64_t size, struct slc__generation **ret_later) {
-  if (__builtin_expect(size <= publisher->on.first_capacity, 1)) return 0;
-  return slc__growth_enter(&publisher->on.growth, size, ret_later);
+  int status = 0;
+  while (status == 0 && *ret_later == NULL && __builtin_expect(size > publisher->on.first_capacity, 0)) {
+    status = slc__growth_enter(&publisher->on.growth, size, ret_later);
+    if (status == SLC_GONE) status = slc__publisher_follow(publisher);
+  }
+  return status;
 }
 
 /* Without a broker nobody else says who died: reliable subscribers that did are not waited for. */

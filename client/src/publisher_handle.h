@@ -86,7 +86,8 @@ struct slc_publisher {
   struct slc__stand *past; /* with loans; the handle's own thread's */
 };
 
-#define SLC__PUBLISHER_LOOK_NS (20 * INT64_C(1000000)) /* between two looks of one that only publishes */
+#define SLC__PUBLISHER_SLICE_NS (10 * INT64_C(1000000)) /* between two looks of one that waits for an answer */
+#define SLC__PUBLISHER_LOOK_NS (20 * INT64_C(1000000))  /* between two looks of one that only publishes */
 
 /* ---- publisher_open.c --- */
 
@@ -112,6 +113,9 @@ extern const struct slc__place_ops slc__publisher_place;
 /* Goes over to the channel that it was opened on anew, as far as all is there that is needed.  The statuses of
  * slc_publisher_open: it can't.  In the handle's thread and turn, as the following. */
 int slc__publisher_move(slc_publisher *publisher);
+/* For a call that needs what a broker that is no more had: waits for the next one, and goes over.  0: it has; SLC_GONE:
+ * it is where it belongs; else as slc__publisher_move, SLC_BROKER_GONE. */
+int slc__publisher_follow(slc_publisher *publisher);
 /* Ends a loan on an earlier channel; false: it is none. */
 bool slc__publisher_past_end(slc_publisher *publisher, const slc_loan *loan);
 

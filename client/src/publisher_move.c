@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "publisher_handle.h"
 #include "shm/retire.h"
@@ -192,8 +193,10 @@ static void go_over(slc_publisher *publisher, struct slc__stand *past) {
   slc_client *client = publisher->client;
   struct slc__stand *fresh = publisher->moving;
   slc__loans_number(fresh, tokens_beyond(&publisher->on, fresh->token_step));
-  slc__pub_leave(&publisher->on.pub);
-  if (publisher->on.user >> SLC__ERA_SHIFT != fresh->user >> SLC__ERA_SHIFT) farewell(&publisher->on);
+  if (publisher->on.is_ready) {
+    slc__pub_leave(&publisher->on.pub);
+    if (publisher->on.user >> SLC__ERA_SHIFT != fresh->user >> SLC__ERA_SHIFT) farewell(&publisher->on);
+  }
   pthread_mutex_lock(&client->lock);
   struct slc__stand old = publisher->on;
   publisher->on = *fresh;
@@ -266,6 +269,21 @@ int slc__publisher_move(slc_publisher *publisher) {
   go_over(publisher, past);
   if (publisher->options.activation && publisher->on.is_the_first) slc__publisher_send_activation(publisher);
   return 0;
+}
+
+/* Gone again: with the next broker, too. */
+int slc__publisher_follow(slc_publisher *publisher) {
+  slc_client *client = publisher->client;
+  int status = SLC_GONE;
+  while (!slc__connection_has(client, publisher->on.user)) {
+    status = slc__publisher_move(publisher);
+    if (status != 0 && status != SLC_GONE) return status;
+    if (slc__connection_has(client, publisher->on.user)) break;
+    if (atomic_load(&client->gone) && !slc__connection_is_awaited(client)) return slc__connection_gone(client);
+    slc__connection_visit(client);
+    slc__connection_wait(client, SLC__DEADLINE_NEVER, SLC__PUBLISHER_SLICE_NS);
+  }
+  return status;
 }
 
 /* ---- loans of before -------------------------------------------------------------------------------------------- */

@@ -14,8 +14,6 @@
 #include "settings.h"
 #include "shm/retire.h"
 
-#define OPEN_SLICE_NS (10 * INT64_C(1000000)) /* between two looks for the rest of a membership */
-
 /* ---- what the broker says --------------------------------------------------------------------------------------- */
 
 static struct slc__stand *stand_of(slc_publisher *publisher, uint64_t known) {
@@ -222,14 +220,15 @@ const struct slc__membership *slc__stand_membership(slc_client *client, struct s
   return view;
 }
 
-/* The first membership may have more pages than the answer could carry. */
+/* The first membership may have more pages than the answer could carry.  SLC_GONE: with its broker. */
 static int first_membership(slc_publisher *publisher, const struct slc__membership **ret_view) {
   slc_client *client = publisher->client;
   for (;;) {
     *ret_view = slc__stand_membership(client, &publisher->on);
     if (*ret_view != NULL) return 0;
+    if (!slc__connection_has(client, publisher->on.user)) return SLC_GONE;
     if (atomic_load(&client->gone) && !slc__connection_is_awaited(client)) return slc__connection_gone(client);
-    slc__connection_wait(client, SLC__DEADLINE_NEVER, OPEN_SLICE_NS);
+    slc__connection_wait(client, SLC__DEADLINE_NEVER, SLC__PUBLISHER_SLICE_NS);
   }
 }
 
@@ -311,11 +310,22 @@ static int options_keep(slc_publisher *publisher, const char *channel, const slc
   return has_all ? 0 : slc__fail(SLC_NO_MEMORY, "no memory for a publisher");
 }
 
+static int begin(slc_publisher *publisher) {
+  const struct slc__membership *view = NULL;
+  int status = first_membership(publisher, &view);
+  if (status == 0) status = slc__stand_ready(publisher, &publisher->on, view);
+  if (status != 0) return status;
+  pthread_mutex_lock(&publisher->client->lock);
+  slc__publisher_specials(publisher);
+  pthread_mutex_unlock(&publisher->client->lock);
+  bool is_first = publisher->options.activation && publisher->on.is_the_first;
+  return is_first ? slc__publisher_send_activation(publisher) : 0;
+}
+
 static int publisher_make(slc_publisher *publisher, const char *channel, const slc_publisher_options *options) {
   publisher->guard = publisher->client->guard;
   publisher->has_timestamp = !options->no_timestamp;
   publisher->spin_ns = slc__spin_ns(options->spin_ns);
-  const struct slc__membership *view = NULL;
   int status = options_keep(publisher, channel, options);
   if (status == 0) status = slc__place_init(&publisher->place, &slc__publisher_place, publisher);
   if (status != 0) return status;
@@ -323,13 +333,9 @@ static int publisher_make(slc_publisher *publisher, const char *channel, const s
   /* Whether it was heard is not known: a broker that has it is told that nobody wants it. */
   if (status == SLC_BROKER_GONE) slc__place_part(publisher->client, &publisher->place);
   if (status == 0) status = slc__publisher_can_check(publisher, &publisher->on.control.geometry);
-  if (status == 0) status = first_membership(publisher, &view);
-  if (status == 0) status = slc__stand_ready(publisher, &publisher->on, view);
   if (status != 0) return status;
-  pthread_mutex_lock(&publisher->client->lock);
-  slc__publisher_specials(publisher);
-  pthread_mutex_unlock(&publisher->client->lock);
-  return 0;
+  status = begin(publisher);
+  return status == SLC_GONE ? slc__publisher_follow(publisher) : status;
 }
 
 int slc_publisher_open(slc_client *client, const char *channel, const slc_publisher_options *options,
@@ -350,8 +356,6 @@ int slc_publisher_open(slc_client *client, const char *channel, const slc_publis
   slc__turn_init(&publisher->turn, chosen.locked != 0);
   publisher->doorbell.fd = publisher->doorbell.ring_fd = -1;
   status = publisher_make(publisher, channel, &chosen);
-  if (status == 0 && chosen.activation && publisher->on.is_the_first)
-    status = slc__publisher_send_activation(publisher);
   publisher->on.pub.needs_subscriber =
       chosen.needs_subscriber != 0; /* who comes first waits for nobody with its first */
   if (status != 0) {

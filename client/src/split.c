@@ -197,7 +197,8 @@ static void registration_fill(struct registration *registration, const struct sl
 }
 
 static int page_register(const struct slc__completion *completion, const struct slc__payload_page *page,
-                         struct registration *registration, struct slc__payload_page *ret_answer) {
+                         struct registration *registration, struct slc__payload_page *ret_answer,
+                         bool *ret_is_repeated) {
   struct answer answer = {.completion = completion, .page = ret_answer};
   registration_fill(registration, page);
   Slotcast__RegisterPayloads body = SLOTCAST__REGISTER_PAYLOADS__INIT;
@@ -211,15 +212,17 @@ static int page_register(const struct slc__completion *completion, const struct 
   message.n_descriptors = page->fds.count;
   message.body_case = SLOTCAST__MESSAGE__BODY_REGISTER_PAYLOADS;
   message.register_payloads = &body;
-  int status = slc__request_with(completion->client, &message, page->fds.fd, page->fds.count, answered, &answer);
+  int status = slc__request_with(completion->client, &message, page->fds.fd, page->fds.count, answered, &answer,
+                                 ret_is_repeated);
   if (status != 0) return status;
   if (ret_answer->handled > 0 && ret_answer->handled <= page->count) return 0;
   return slc__fail(SLC_PROTOCOL, "the broker registered %u payloads of %zu", ret_answer->handled, page->count);
 }
 
 /* Whether the broker may have registered what it has not confirmed. */
-static bool is_open(int status) {
-  return status == SLC_TIMED_OUT || status == SLC_BROKER_GONE || status == SLC_PROTOCOL || status == SLC_NO_DESCRIPTORS;
+static bool is_open(int status, bool is_repeated) {
+  return is_repeated || status == SLC_TIMED_OUT || status == SLC_BROKER_GONE || status == SLC_PROTOCOL ||
+         status == SLC_NO_DESCRIPTORS;
 }
 
 /* Maps what others have registered, then what was ours to register. */
@@ -246,10 +249,11 @@ static int register_some(struct slc__completion *completion) {
   memset(registration->is_kept, 0, sizeof registration->is_kept);
   int status = page_fill(completion, own);
   if (status == 0) {
-    status = page_register(completion, own, registration, answer);
+    bool is_repeated = false;
+    status = page_register(completion, own, registration, answer, &is_repeated);
     if (status == 0)
       status = page_adopt(completion, own, answer, registration->is_kept);
-    else if (is_open(status))
+    else if (is_open(status, is_repeated))
       memset(registration->is_kept, 1, sizeof registration->is_kept);
   }
   page_release(completion, own, registration->is_kept);
@@ -315,20 +319,7 @@ static int complete_named(struct slc__completion *completion, const struct slc__
   return slc__fail(SLC_PROTOCOL, "the broker showed a subscriber payloads that are not complete");
 }
 
-enum { OFFERS = 16 }; /* of one page, to brokers that come and go */
-
 /* ---- completing ------------------------------------------------------------------------------------------------- */
-
-/* With a broker that goes in between it is not known what was heard, so that nothing of it is said again: what has been
- * allocated is the channel's or nobody's, and the next broker is offered new memory for what it has none of. */
-static int register_more(struct slc__completion *completion) {
-  int status = register_some(completion);
-  for (int times = 0; times < OFFERS && status == SLC_BROKER_GONE; times++) {
-    if (!slc__connection_is_awaited(completion->client)) break;
-    status = register_some(completion);
-  }
-  return status;
-}
 
 /* Each round maps at least one slot more, or the broker is not to be trusted. */
 static int round_of(struct slc__completion *completion) {
@@ -338,7 +329,7 @@ static int round_of(struct slc__completion *completion) {
   if (completion->registered > before)
     status = fetch_from(completion, slc__payloads_missing(payloads, 0));
   else if (payloads->allocator != NULL)
-    status = register_more(completion);
+    status = register_some(completion);
   else
     status = slc__fail(SLC_PROTOCOL, "the broker showed a subscriber payloads that are not complete");
   if (status != 0 || payloads->mapped > before) return status;

@@ -95,9 +95,7 @@ void client_close(struct client *client) {
   struct process *process = client->process;
   struct user *user;
   LIST_FOREACH(user, &process->users, of_process) {
-    if (user->client != client) continue;
-    user->client = NULL;
-    split_leave(user);
+    if (user->client == client) user->client = NULL;
   }
   slc__connection_close(client->connection);
   discharge(process->account, LIMIT_connections, 1);

@@ -265,6 +265,16 @@ static int check_entries(const struct registration *of) {
   return SLC_OK;
 }
 
+/* It was registered by this very request, whose answer was lost with its connection or its broker. */
+static bool is_said_again(const struct registration *of, const Slotcast__Payload *entry) {
+  const struct split *split = of->generation->split;
+  const struct payload *payload = &split->slots[entry->slot];
+  const struct memory_file *file = &split->files[payload->file - 1];
+  const struct slc__payload_file *offered = &of->files[entry->descriptor];
+  return file->user == of->user->id && file->device == offered->device && file->inode == offered->inode &&
+         payload->offset == entry->offset && payload->handle == entry->handle;
+}
+
 /* Which entries are the first for their slots; the others' winners go on the page.  Where that has no room, the rest
  * waits for another message.  Changes nothing. */
 static int decide(struct registration *of, struct page *page) {
@@ -273,7 +283,7 @@ static int decide(struct registration *of, struct page *page) {
   for (of->handled = 0; status == SLC_OK && of->handled < of->request->n_payloads;) {
     const Slotcast__Payload *entry = of->request->payloads[of->handled];
     bool is_first = split->slots[entry->slot].file == 0;
-    if (!is_first) status = page_add(page, of->user, split, entry->slot);
+    if (!is_first && !is_said_again(of, entry)) status = page_add(page, of->user, split, entry->slot);
     if (status == SLC_OK && is_first) of->is_used[entry->descriptor] = true;
     if (status == SLC_OK) of->handled++;
   }
@@ -331,6 +341,7 @@ static int take_files(struct registration *of) {
                                                            .device = of->files[i].device,
                                                            .inode = of->files[i].inode,
                                                            .uid = of->user->process->peer.uid,
+                                                           .user = of->user->id,
                                                            .is_sealed = of->files[i].is_sealed,
                                                            .is_external = of->request->external};
     of->place[i] = ++split->file_count;

@@ -14,7 +14,8 @@ struct memory_file {
   uint64_t size;
   dev_t device; /* with `inode`: which file it is */
   ino_t inode;
-  uid_t uid; /* of the process that registered it */
+  uid_t uid;     /* of the process that registered it */
+  uint64_t user; /* that did: what it says again, it has registered already */
   bool is_sealed;
   bool is_external;
 };

@@ -23,6 +23,7 @@ static void add_file(struct split_page *page, const struct memory_file *file, ui
   slotcast__file_record__init(entry);
   entry->number = number;
   entry->uid = file->uid;
+  entry->user = file->user;
   entry->external = file->is_external;
   page->fds[i] = file->fd;
 }
@@ -90,6 +91,7 @@ static int restore_file(struct channel *channel, struct generation *generation, 
                                                            .device = file.device,
                                                            .inode = file.inode,
                                                            .uid = entry->uid,
+                                                           .user = entry->user,
                                                            .is_sealed = file.is_sealed,
                                                            .is_external = entry->external != 0};
   return SLC_OK;

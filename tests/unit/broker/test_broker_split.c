@@ -28,7 +28,14 @@ struct attempt {
   size_t count, fd_count;
   uint32_t slots[SLOTS], descriptors[SLOTS];
   uint64_t offset;
+  int memory; /* of all descriptors; 0: new memory for each */
 };
+
+static int attempt_memory(void) {
+  int fd = -1;
+  assert_int_equal(slc__payload_create(slc__memory_plain(SLC__BACKEND_MEMFD), (uint64_t)SLOTS * SLOT_SIZE, &fd), 0);
+  return fd;
+}
 
 static struct attempt attempt_of(uint64_t user) {
   struct attempt attempt = {
@@ -55,8 +62,7 @@ static void attempt_send(struct raw *raw, const struct attempt *attempt) {
   for (size_t i = 0; i < attempt->fd_count; i++) {
     slotcast__descriptor__init(manifest[i] = &descriptors[i]);
     descriptors[i].kind = attempt->kind;
-    assert_int_equal(slc__payload_create(slc__memory_plain(SLC__BACKEND_MEMFD), (uint64_t)SLOTS * SLOT_SIZE, &fds[i]),
-                     0);
+    fds[i] = attempt->memory != 0 ? dup(attempt->memory) : attempt_memory();
   }
   body.user = attempt->user;
   body.generation = attempt->generation;
@@ -154,6 +160,53 @@ static void test_split_the_first_one_wins(void **state) {
   raw_await(&first, &answer);
   assert_int_equal(answer.fds.count, 2);
   expect_page(&answer, SLOTS, SLOTS, SLOTS);
+  raw_close(&first);
+  raw_close(&second);
+  raw_broker_stop(&broker);
+}
+
+/* Who does not know whether it was heard says the same again: then it has won what it had won, and nothing more is
+ * kept.  Other words, or the same of somebody else, are an offer as any. */
+static void test_split_said_again(void **state) {
+  (void)state;
+  struct raw_broker broker;
+  struct raw first, second;
+  struct raw_answer answer;
+  raw_broker_start(&broker, NULL);
+  raw_open(&first, &broker, 1);
+  raw_open(&second, &broker, 2);
+  uint64_t one = join(&first, CHANNEL), two = join(&second, CHANNEL);
+  ask(&first, one, &answer);
+  expect_page(&answer, 0, 0, 0);
+  ask(&second, two, &answer);
+  expect_page(&answer, 0, 0, 0);
+  struct attempt attempt = attempt_of(one);
+  attempt.memory = attempt_memory();
+  attempt.count = 2;
+  attempt.slots[0] = 1;
+  attempt.slots[1] = 3;
+  attempt_send(&first, &attempt);
+  raw_await(&first, &answer);
+  expect_page(&answer, 0, 2, 2);
+  int before = raw_broker_descriptors(&broker);
+  attempt_send(&first, &attempt);
+  raw_await(&first, &answer);
+  expect_page(&answer, 0, 2, 2);
+  assert_int_equal(raw_broker_settle(&broker, &second, before), before);
+  attempt.user = two;
+  attempt_send(&second, &attempt);
+  raw_await(&second, &answer);
+  expect_page(&answer, 2, 2, 2);
+  attempt.user = one;
+  attempt.offset = SLOT_SIZE;
+  attempt_send(&first, &attempt);
+  raw_await(&first, &answer);
+  expect_page(&answer, 2, 2, 2);
+  close(attempt.memory);
+  attempt.offset = attempt.memory = 0;
+  attempt_send(&first, &attempt);
+  raw_await(&first, &answer);
+  expect_page(&answer, 2, 2, 2);
   raw_close(&first);
   raw_close(&second);
   raw_broker_stop(&broker);
@@ -357,11 +410,9 @@ static void test_split_with_names(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_split_the_first_one_wins),
-      cmocka_unit_test(test_split_refusals_leave_nothing),
-      cmocka_unit_test(test_split_what_ends_the_connection),
-      cmocka_unit_test(test_split_for_oneself_only),
-      cmocka_unit_test(test_split_with_names),
+      cmocka_unit_test(test_split_the_first_one_wins),     cmocka_unit_test(test_split_said_again),
+      cmocka_unit_test(test_split_refusals_leave_nothing), cmocka_unit_test(test_split_what_ends_the_connection),
+      cmocka_unit_test(test_split_for_oneself_only),       cmocka_unit_test(test_split_with_names),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
