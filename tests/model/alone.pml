@@ -1,9 +1,9 @@
-/* A channel of one publisher does without compare-and-swap: the only locked instruction of a publish is the exchange
- * of the log word, all else are plain stores.  Those leave the publisher's FIFO store buffer at any later moment
+/* A channel of one publisher does without compare-and-swap: a publish is plain stores, and one fence behind them, before
+ * it looks who sleeps, and at the epoch.  Stores leave the publisher's FIFO store buffer at any later moment
  * (x86-TSO), and its loads see what is still in there.  The publisher may be killed before any step; what is in its
  * buffer reaches memory all the same, before its death is certain; then the broker repairs, and a successor goes on.
  *
- * A subscriber takes by both ways; its hold store is an exchange, too.  With NEWCOMER it joins while the publisher is
+ * A subscriber takes by both ways; its hold store is an exchange.  With NEWCOMER it joins while the publisher is
  * at work, and is reliable: nothing is evicted from its start on before it has been taken.  With SLEEPER there is
  * somebody instead who sleeps while nothing is unread. */
 #ifndef R
@@ -219,11 +219,7 @@ inline publish() {
   store(SEQ(s), n + 1);
 #endif
   d_step {
-#ifdef BUG_PLAINLOG
     ROOM -> put(LOG(n), WORD(n, s));
-#else
-    buffered == 0 -> mem[LOG(n)] = WORD(n, s);
-#endif
     assert(n == published); published++;
     lose(s)
   };
@@ -232,6 +228,9 @@ inline publish() {
 #endif
 #ifndef BUG_SEQFIRST
   store(SEQ(s), n + 1);
+#endif
+#ifndef BUG_NOLATEFENCE
+  fence();
 #endif
   s = 0;
 #ifdef SLEEPER
