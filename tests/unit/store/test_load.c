@@ -14,6 +14,8 @@
 
 #include "base/error.h"
 #include "fake.h"
+#include "store/loaded.h"
+#include "store/shadow.h"
 
 /* ---- what a child says ---- */
 
@@ -247,6 +249,26 @@ static void test_load_of_half_a_set_is_nothing(void **state) {
   }
 }
 
+/* Time may be over because nobody has run meanwhile. */
+static void test_load_waits_a_moment_when_time_is_over(void **state) {
+  struct store_world *world = *state;
+  const struct line lines[] = {SAY_STATE(7), SAY_RECORD("1process"), SAY_LOADED(7, 1), SAY_NO_MORE};
+  struct slc__keeper *keeper = NULL;
+  struct slc__keeper_set set = {0};
+  struct slc__loaded loaded;
+  start_child(world, 0, lines);
+  assert_int_equal(slc__shadow_open(&world->loop, world->fakes[0].path, &keeper), 0);
+  assert_int_equal(keeper->class->ask(keeper, 0, &set), 0);
+  assert_int_equal(set.generation, 7);
+  slc__loaded_init(&loaded);
+  assert_int_equal(keeper->class->load(keeper, 0, &loaded), 0);
+  assert_int_equal(loaded.count, 1);
+  slc__loaded_deinit(&loaded);
+  keeper->class->close(keeper);
+  uv_run(&world->loop, UV_RUN_DEFAULT);
+  end_children(world);
+}
+
 static void test_load_fails_where_a_start_would_hide_a_mistake(void **state) {
   static const struct line denied[] = {SAY_REFUSAL(SLC_DENIED), SAY_NO_MORE};
   static const struct line newer[] = {{.what = STATE, .generation = 3, .major = SLC__SHADOW_MAJOR + 1}, SAY_NO_MORE};
@@ -263,10 +285,15 @@ static void test_load_fails_where_a_start_would_hide_a_mistake(void **state) {
 int main(void) {
 #define WORLD_TEST(name) cmocka_unit_test_setup_teardown(name, store_world_setup, store_world_teardown)
   const struct CMUnitTest tests[] = {
-      WORLD_TEST(test_load_in_the_order_of_the_keys), WORLD_TEST(test_load_of_nobody_is_nothing),
-      WORLD_TEST(test_load_takes_the_newest),         WORLD_TEST(test_load_takes_the_next_where_the_newest_fails),
-      WORLD_TEST(test_load_of_an_old_set_is_nothing), WORLD_TEST(test_load_with_a_damaged_file_takes_what_there_is),
-      WORLD_TEST(test_load_of_half_a_set_is_nothing), WORLD_TEST(test_load_fails_where_a_start_would_hide_a_mistake),
+      WORLD_TEST(test_load_in_the_order_of_the_keys),
+      WORLD_TEST(test_load_of_nobody_is_nothing),
+      WORLD_TEST(test_load_takes_the_newest),
+      WORLD_TEST(test_load_takes_the_next_where_the_newest_fails),
+      WORLD_TEST(test_load_of_an_old_set_is_nothing),
+      WORLD_TEST(test_load_with_a_damaged_file_takes_what_there_is),
+      WORLD_TEST(test_load_of_half_a_set_is_nothing),
+      WORLD_TEST(test_load_fails_where_a_start_would_hide_a_mistake),
+      WORLD_TEST(test_load_waits_a_moment_when_time_is_over),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
