@@ -31,7 +31,7 @@
 #define ANSWER_SLICE_NS (10 * INT64_C(1000000))
 #define SETTLE_NS (50 * INT64_C(1000000)) /* that a wait spends at most with having its places back */
 #define IN_FLIGHT_TRIES 100               /* sends refused for descriptors in flight, a millisecond apart */
-#define REPETITIONS 16                    /* of a request whose connection ended each time */
+#define REPETITIONS 16                    /* of a request whose connection ended each time; a broker may die of it */
 #define SERIAL_NOBODY UINT64_MAX          /* of requests whose answer nobody wants */
 
 struct slc__request {
@@ -431,6 +431,12 @@ static bool may_repeat(const Slotcast__Message *message) {
   return message->body_case != SLOTCAST__MESSAGE__BODY_CLOSE_USER;
 }
 
+/* Whoever waits for ever for a broker does, however many go. */
+static bool is_worth_repeating(slc_client *client, int times) {
+  bool is_patient = client->back.timeout_ns < 0;
+  return (times < REPETITIONS || is_patient) && slc__connection_is_awaited(client);
+}
+
 /* Entered with request_lock held. */
 static int request_make(slc_client *client, Slotcast__Message *message, const int *fds, size_t fd_count,
                         struct slc__request *request) {
@@ -445,7 +451,7 @@ static int request_make(slc_client *client, Slotcast__Message *message, const in
     /* Heard before, and the answer was lost. */
     if (times > 0 && status == SLC_NOT_FOUND && message->body_case == SLOTCAST__MESSAGE__BODY_REMOVE_CHANNEL) return 0;
     if (status != SLC_BROKER_GONE || !request->is_lost || !may_repeat(message)) return status;
-    if (times == REPETITIONS || !slc__connection_is_awaited(client)) return status;
+    if (!is_worth_repeating(client, times)) return status;
     request->is_repeated = true;
   }
 }

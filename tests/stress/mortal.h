@@ -10,6 +10,7 @@
 #define MORTAL_DIES UINT32_MAX /* in the place of the moment: it has come */
 
 struct mortal_page {
+  _Atomic uint32_t stops; /* it is stopped then, and not killed */
   _Atomic uint32_t at;    /* the moment of death, 1, 2 ..; 0: it lives */
   _Atomic uint32_t count; /* moments so far: one before and one after each message sent, one after each received */
 };

@@ -156,10 +156,7 @@ static void publish(uint32_t number) {
   options.split = kinds[seat->channel].split;
   int descriptors = test_descriptors_of(getpid());
   slc_client *client = connect_client();
-  int status;
-  do { /* it is not said again without end, as the broker may die of it */
-    status = slc_publisher_open(client, kinds[seat->channel].name, &options, &writer.publisher);
-  } while (status == SLC_BROKER_GONE);
+  int status = slc_publisher_open(client, kinds[seat->channel].name, &options, &writer.publisher);
   need(status == SLC_OK, "publisher_open: %s", slc_error_detail());
   bool last;
   do {
@@ -196,7 +193,6 @@ static void subscribe(uint32_t number) {
   const struct seat *seat = &seats[number];
   reader_seat = number;
   reader = (struct traffic_reader){.slot_size = SLOT_SIZE,
-                                   .brokers_come_back = true,
                                    .gapless = seat->gapless,
                                    .complete = seat->gapless && seat->survives,
                                    .newest = seat->newest,

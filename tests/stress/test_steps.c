@@ -13,7 +13,8 @@
 
 #include <cmocka.h>
 
-#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -307,12 +308,58 @@ static void test_shadow_is_killed_at_each_step(void **state) {
   kill_at_each("shadow", round_shadow);
 }
 
-static int setup(void **state) {
+/* ---- one request ------------------------------------------------------------------------------------------------- */
+
+static void *ask(void *ctx) {
+  *(int *)ctx = slc_publisher_open(watcher, PLAIN, NULL, &publisher);
+  return NULL;
+}
+
+/* Whoever was told to wait for ever does, however many brokers go when they have heard what it asks.  Each connection
+ * gets some years first, or the next attempts would become rare. */
+static void test_request_outlives_its_brokers(void **state) {
+  enum { BROKERS = 20, REQUEST = 4 /* hello is heard, its answer is to be sent and has been, and then */, AGE_MS = 25 };
   (void)state;
+  pthread_t thread;
+  int asked, status;
+  watcher = connect_client();
+  test_broker_kill(&broker);
+  assert_int_equal(pthread_create(&thread, NULL, ask, &asked), 0);
+  atomic_store(&page->stops, 1);
+  for (int i = 0; i < BROKERS; i++) {
+    doom_begin(REQUEST);
+    test_broker_revive(&broker);
+    doom_end();
+    assert_int_equal(waitpid(broker.pid, &status, WUNTRACED), broker.pid);
+    assert_true(WIFSTOPPED(status));
+    poll(NULL, 0, AGE_MS);
+    test_broker_kill(&broker);
+  }
+  test_broker_resume(&broker);
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  check_ok(asked);
+  send(publisher, SMALL);
+  slc_client_close(watcher);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+static void page_make(void) {
   page_fd = memfd_create("mortal", MFD_CLOEXEC);
   assert_int_equal(ftruncate(page_fd, sizeof *page), 0);
   page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED, page_fd, 0);
   assert_ptr_not_equal(page, MAP_FAILED);
+}
+
+static int page_free(int faults) {
+  munmap(page, sizeof *page);
+  close(page_fd);
+  return faults;
+}
+
+static int setup(void **state) {
+  (void)state;
+  page_make();
   keepers_start(&keepers, &broker, 2);
   test_watchdog(WATCHDOG_S);
   start_over();
@@ -324,9 +371,19 @@ static int teardown(void **state) {
   slc_client_close(watcher);
   int faults = test_broker_finish(&broker);
   keepers_finish(&keepers);
-  munmap(page, sizeof *page);
-  close(page_fd);
-  return faults;
+  return page_free(faults);
+}
+
+static int setup_alone(void **state) {
+  (void)state;
+  page_make();
+  test_broker_start(&broker);
+  return 0;
+}
+
+static int teardown_alone(void **state) {
+  (void)state;
+  return page_free(test_broker_finish(&broker));
 }
 
 int main(int argc, char **argv) {
@@ -338,6 +395,7 @@ int main(int argc, char **argv) {
       STEP_TEST(test_client_is_killed_at_each_step),
       STEP_TEST(test_broker_is_killed_at_each_step),
       STEP_TEST(test_shadow_is_killed_at_each_step),
+      cmocka_unit_test_setup_teardown(test_request_outlives_its_brokers, setup_alone, teardown_alone),
   };
   return cmocka_run_group_tests_name("steps", tests, NULL, NULL);
 }

@@ -40,10 +40,7 @@ void traffic_open(struct traffic_reader *reader, slc_client *client, const char 
   options.max_holds = reader->max_held;
   options.start = SLC_START_OLDEST;
   options.reliable = reader->gapless;
-  int status;
-  do { /* where brokers die one after the other */
-    status = slc_subscriber_open(client, channel, &options, &reader->subscriber);
-  } while (status == SLC_BROKER_GONE && reader->brokers_come_back);
+  int status = slc_subscriber_open(client, channel, &options, &reader->subscriber);
   need(status == SLC_OK, "subscriber_open: %s", why(status));
   reader->fd = -1;
   if (!use_fd) return;

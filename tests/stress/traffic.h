@@ -29,7 +29,6 @@ struct traffic_reader {
   uint64_t slot_size;                          /* of the channel */
   bool gapless;                                /* reliable: nothing may be missing since its first message */
   bool complete;                               /* and its first message is the channel's first */
-  bool brokers_come_back;                      /* opens until there is one that lives for long enough */
   bool newest;                                 /* takes the newest only; not gapless then */
   uint32_t max_held;                           /* keeps as many before it gives the oldest back, 1 .. TRAFFIC_HOLDS */
   void (*seen)(struct traffic_reader *reader); /* called with each message while it is held; NULL: nothing */

@@ -87,7 +87,8 @@ typedef struct slc_client_options {
   const char *name; /* what this client is called in `slotcast info`, up to 255 bytes; NULL: the program's name */
   int64_t request_timeout_ns; /* the longest wait for the broker to answer; 0: the default, 60 s; negative: for ever */
   /* While the broker is away, calls that need it wait for it, until so long after its loss was noticed; then they give
-   * SLC_BROKER_GONE at once, and it is still looked for.  0: the default, 1 s; negative: for ever. */
+   * SLC_BROKER_GONE at once, and it is still looked for.  So do those over which 17 brokers have gone one after the
+   * other.  0: the default, 1 s; negative: for ever, and however many (request_timeout_ns still holds). */
   int64_t reconnect_timeout_ns;
   slc_connection_fn on_connection;
   void *callback_ctx; /* passed to it */
