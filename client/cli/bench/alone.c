@@ -106,7 +106,7 @@ static const struct column columns[] = {{"SIZE", "size", FORMAT_BYTES},
 
 /* One of the three numbers takes each of these values, and the others stay as they are. */
 struct sweep {
-  const char *title, *label;
+  struct plot_kind plot;
   struct list values;
   size_t field; /* of a shape */
 };
@@ -118,9 +118,10 @@ static int measure_sweep(struct bench *bench, const struct alone_kind *kind, con
     *fields[sweep->field] = sweep->values.values[i];
     int code = measure_case(bench, kind, &shape, alone);
     if (code != EXIT_OK) return code;
-    plot_panel(bench->plot, sweep->title, sweep->label, "ns a message", PLOT_STEPS);
+    plot_panel(bench->plot, &sweep->plot);
     plot_point(bench->plot, kind->name, (double)sweep->values.values[i], median(alone->ns, alone->repetitions));
     plot_point(bench->plot, kind->limit, (double)sweep->values.values[i], median(alone->limit_ns, alone->repetitions));
+    plot_limit(bench->plot, kind->limit);
   }
   return EXIT_OK;
 }
@@ -132,9 +133,14 @@ static int measure_all(struct bench *bench, const struct alone_kind *kind, struc
                         generations[] = {1, 2, 4, 8};
   const struct settings *settings = &bench->settings;
   bool is_asked = settings->slots.count + settings->subscribers.count + settings->generations.count > 0;
-  struct sweep sweeps[] = {{"Cost by slots", "slots", settings->slots, 0},
-                           {"Cost by idle subscribers", "subscribers", settings->subscribers, 1},
-                           {"Cost by generation of buffers", "generation", settings->generations, 2}};
+  struct sweep sweeps[] = {
+      {{"Cost by slots", "slots", "a message", PLOT_STEPS, PLOT_COUNT, PLOT_NS}, settings->slots, 0},
+      {{"Cost by idle subscribers", "subscribers", "a message", PLOT_STEPS, PLOT_COUNT, PLOT_NS},
+       settings->subscribers,
+       1},
+      {{"Cost by generation of buffers", "generation", "a message", PLOT_STEPS, PLOT_COUNT, PLOT_NS},
+       settings->generations,
+       2}};
   struct shape shape = {.slots = USUAL_SLOTS, .subscribers = 0, .generations = 1};
   if (settings->slots.count > 0) shape.slots = settings->slots.values[0];
   if (settings->subscribers.count > 0) shape.subscribers = settings->subscribers.values[0];

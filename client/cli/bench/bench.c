@@ -25,6 +25,8 @@ enum option_key {
   KEY_UNRELIABLE = 'U',
   KEY_TAKE = 'k',
   KEY_EXCLUSIVE = 'x',
+  KEY_RATE = 'a',
+  KEY_SLOW = 'd',
   KEY_BY = 'y',
   KEY_OPEN = 'o',
   KEY_COUNT = 'c',
@@ -36,7 +38,7 @@ enum option_key {
   KEY_SOCKET = 'S',
   KEY_HELP = 'h',
 };
-static const char common_keys[] = "RqjPbh";
+static const char common_keys[] = "Rqjbh";
 
 /* Name, what it takes (NULL: nothing) and what it means. */
 static const struct {
@@ -54,6 +56,8 @@ static const struct {
     {KEY_RELIABLE, "reliable", NULL, "publishers wait for the subscribers (the default)"},
     {KEY_UNRELIABLE, "unreliable", NULL, "publishers overrun slow subscribers"},
     {KEY_TAKE, "take", "one|many", "messages a call; default many"},
+    {KEY_RATE, "rate", "N", "messages a second, of all publishers; default as many as there can be"},
+    {KEY_SLOW, "slow", "NS", "the last subscriber spends so many ns over each message, 1 to 1000000000"},
     {KEY_EXCLUSIVE, "exclusive", NULL, "the channel admits one publisher"},
     {KEY_BY, "by", "wait|fd", "sleepers wait in the library (the default), or poll the readiness descriptor"},
     {KEY_OPEN, "open", "ROLE", "publishers (the default), each of a channel of its own, or subscribers"},
@@ -73,14 +77,15 @@ static const struct measurement {
   int (*run)(struct bench *bench);
   bool has_own_brokers; /* starts and ends them itself */
 } measurements[] = {
-    {"latency", "round trips between two processes", "slwtxcS", bench_latency, false},
-    {"throughput", "streams from publishers to subscribers", "slpurUktwxcS", bench_throughput, false},
-    {"publish", "loan and publish by themselves, beside idle subscribers", "slugtxcS", bench_publish, false},
-    {"take", "take and release by themselves, beside idle subscribers", "slugktxcS", bench_take, false},
-    {"fanout", "one message that wakes many subscribers", "suycS", bench_fanout, false},
-    {"wake", "one message that wakes one subscriber", "sycS", bench_wake, false},
-    {"control", "opening and closing, beside channels that are there already", "CocS", bench_control, false},
-    {"recover", "a broker killed and started again, beside a shadow", "Cu", bench_recover, true},
+    {"all", "most of these in short, a line a figure (the default)", "S", bench_all, false},
+    {"latency", "round trips between two processes", "slwtxcPS", bench_latency, false},
+    {"throughput", "streams from publishers to subscribers", "slpurUktwxadcPS", bench_throughput, false},
+    {"publish", "loan and publish by themselves, beside idle subscribers", "slugtxcPS", bench_publish, false},
+    {"take", "take and release by themselves, beside idle subscribers", "slugktxcPS", bench_take, false},
+    {"fanout", "one message that wakes many subscribers", "suycPS", bench_fanout, false},
+    {"wake", "one message that wakes one subscriber", "sycPS", bench_wake, false},
+    {"control", "opening and closing, beside channels that are there already", "CocPS", bench_control, false},
+    {"recover", "a broker killed and started again, beside a shadow", "CuP", bench_recover, true},
     {"touch", "the first touch of a channel's memory, by backend, pages and prefault", "slcS", bench_touch, false},
 };
 enum { MEASUREMENTS = sizeof measurements / sizeof measurements[0] };
@@ -90,7 +95,7 @@ static bool takes(const struct measurement *measurement, int key) {
 }
 
 static void print_help(void) {
-  fputs("Usage: slotcast bench MEASUREMENT [OPTION]...\n\n"
+  fputs("Usage: slotcast bench [MEASUREMENT] [OPTION]...\n\n"
         "Measures this machine: Slotcast, and in the same run what the machine can do without it.\n\n",
         stdout);
   for (int i = 0; i < MEASUREMENTS; i++) printf("  %-11s %s\n", measurements[i].name, measurements[i].what);
@@ -197,6 +202,8 @@ static int parse_word(struct settings *settings, int key, const char *text) {
   }
 }
 
+enum { MAX_RATE = 1000000000, MAX_SLOW_NS = 1000000000 };
+
 static int parse_option(struct settings *settings, int key, const char *name, const char *text) {
   struct numbers numbers;
   if (numbers_of(settings, key, &numbers))
@@ -229,6 +236,14 @@ static int parse_option(struct settings *settings, int key, const char *name, co
   case KEY_SOCKET:
     settings->socket = text;
     return EXIT_OK;
+  case KEY_RATE:
+    return parse_number(text, 1, MAX_RATE, &settings->rate)
+               ? EXIT_OK
+               : fail(EXIT_USAGE, "--rate takes a number from 1 to %d, not '%s'", MAX_RATE, text);
+  case KEY_SLOW:
+    return parse_number(text, 1, MAX_SLOW_NS, &settings->slow_ns)
+               ? EXIT_OK
+               : fail(EXIT_USAGE, "--slow takes a number from 1 to %d, not '%s'", MAX_SLOW_NS, text);
   case KEY_COUNT:
     return parse_number(text, 1, UINT64_C(1) << 40, &settings->count)
                ? EXIT_OK
@@ -282,9 +297,8 @@ const char *waiting_name(enum waiting waiting) {
 }
 
 uint64_t bench_count(const struct bench *bench, uint64_t usual, uint64_t least) {
-  enum { QUICK_PART = 100 };
   const struct settings *settings = &bench->settings;
-  uint64_t count = settings->count > 0 ? settings->count : settings->is_quick ? usual / QUICK_PART : usual;
+  uint64_t count = settings->count > 0 ? settings->count : settings->is_quick ? usual / BENCH_QUICK_PART : usual;
   return count > least ? count : least;
 }
 
@@ -298,7 +312,8 @@ struct list bench_list(const struct list *asked, size_t count, const uint64_t *u
 static int run_measurement(const struct measurement *measurement, struct bench *bench) {
   int code = measurement->run(bench);
   if (code == EXIT_OK) code = report_end(bench->report);
-  return code == EXIT_OK ? plot_write(bench->plot, bench->settings.plot) : code;
+  char caption[REPORT_CAPTION_MAX];
+  return code == EXIT_OK ? plot_write(bench->plot, report_caption(bench, caption)) : code;
 }
 
 /* A broker that isn't there is told of once, not by each process. */
@@ -338,25 +353,26 @@ static int run(const struct measurement *measurement, const struct settings *set
   bench.processor_count = CPU_COUNT(&bench.processors);
   bench.stamp_ns = stamp_cost();
   bench.report = report_new(settings->is_json);
-  if (settings->plot != NULL) bench.plot = plot_new();
-  bool has_memory = bench.report != NULL && (settings->plot == NULL || bench.plot != NULL);
-  int code = has_memory ? run_with_broker(measurement, &bench) : fail(EXIT_FAILED, "there is no memory for the report");
+  int code = bench.report != NULL ? EXIT_OK : fail(EXIT_FAILED, "there is no memory for the report");
+  if (code == EXIT_OK && settings->plot != NULL) code = plot_open(settings->plot, &bench.plot);
+  if (code == EXIT_OK) code = run_with_broker(measurement, &bench);
   plot_free(bench.plot);
   report_free(bench.report);
   return code;
 }
 
 int command_bench(int argc, char **argv) {
-  if (argc < 2) return fail(EXIT_USAGE, "bench needs a measurement: slotcast bench --help lists them");
-  if (strcmp(argv[1], "--help") == 0) {
+  if (argc > 1 && strcmp(argv[1], "--help") == 0) {
     print_help();
     return EXIT_OK;
   }
+  /* Without a word it is the first, which is all of them. */
+  bool is_named = argc > 1 && argv[1][0] != '-';
   for (int i = 0; i < MEASUREMENTS; i++) {
-    if (strcmp(argv[1], measurements[i].name) != 0) continue;
+    if (is_named && strcmp(argv[1], measurements[i].name) != 0) continue;
     struct settings settings;
     bool is_done;
-    int code = parse(&measurements[i], argc - 1, argv + 1, &settings, &is_done);
+    int code = parse(&measurements[i], argc - is_named, argv + is_named, &settings, &is_done);
     return code != EXIT_OK || is_done ? code : run(&measurements[i], &settings);
   }
   return fail(EXIT_USAGE, "there is no measurement '%s': slotcast bench --help lists them", argv[1]);

@@ -30,7 +30,9 @@ struct settings {
   bool opens_readers; /* control: subscribers instead of publishers */
   bool is_quick;
   bool is_json;
-  uint64_t count; /* a repetition; 0: the measurement's own choice */
+  uint64_t count;   /* a repetition; 0: the measurement's own choice */
+  uint64_t slow_ns; /* throughput: what the last subscriber spends over each message */
+  uint64_t rate;    /* throughput: messages a second; 0: as many as there can be */
   uint64_t repetitions;
   const char *backend, *socket, *plot;
 };
@@ -48,6 +50,7 @@ struct bench {
 };
 
 /* One for each kind of measurement; the exit code. */
+int bench_all(struct bench *bench); /* in short */
 int bench_latency(struct bench *bench);
 int bench_throughput(struct bench *bench);
 int bench_publish(struct bench *bench);
@@ -61,6 +64,7 @@ int bench_recover(struct bench *bench);
 /* A private broker with so many shadows; the exit code.  bench->socket is its. */
 int bench_start_broker(struct bench *bench, int shadows);
 
+enum { BENCH_QUICK_PART = 100 };
 /* What was asked for, else so many messages, or a hundredth with --quick; at least `least`. */
 uint64_t bench_count(const struct bench *bench, uint64_t usual, uint64_t least);
 /* What was asked for, else the values given. */

@@ -175,10 +175,13 @@ static int measure_case(struct bench *bench, struct office *office, uint64_t cha
   int code = measure_limit(bench, office->count, &limit);
   if (code == EXIT_OK) code = crew_run(bench, roles, 2, office);
   if (code != EXIT_OK) return code;
-  plot_panel(bench->plot, "Opening: median by channels that are there", "channels", "ns", PLOT_STEPS);
+  static const struct plot_kind by_channels = {
+      "Opening: median by channels that are there", "channels", "a call", PLOT_STEPS, PLOT_COUNT, PLOT_NS};
+  plot_panel(bench->plot, &by_channels);
   plot_point(bench->plot, "open", (double)channels, repeated_p50(&office->opening));
   plot_point(bench->plot, "close", (double)channels, repeated_p50(&office->closing));
   plot_point(bench->plot, bare_name(BARE_SOCKET), (double)channels, repeated_p50(&limit));
+  plot_limit(bench->plot, bare_name(BARE_SOCKET));
   return report_add(bench, "control", 1, office->count, case_to_json(office, &limit));
 }
 

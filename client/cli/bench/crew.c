@@ -20,6 +20,9 @@ struct crew {
   size_t count, running;
 };
 
+/* In memory that the crew shares: what fails for one fails for many, and one of them tells.  NULL: there is no crew. */
+static _Atomic bool *is_told;
+
 /* ---- processors ---- */
 
 bool crew_is_pinned(const struct bench *bench, unsigned busy) {
@@ -111,18 +114,25 @@ static int crew_attend(struct crew *crew, const sigset_t *fetched, const struct 
   return code;
 }
 
+static void crew_end(struct crew *crew) {
+  crew_kill(crew);
+  for (size_t i = 0; i < crew->count; i++) {
+    while (crew->pids[i] != 0 && waitpid(crew->pids[i], NULL, 0) < 0 && errno == EINTR) {
+    }
+  }
+}
+
 static int run(const struct bench *bench, const struct role *roles, size_t count, void *shared,
                const struct tended *others) {
   struct crew crew = {.count = 0};
+  is_told = shared_new(sizeof *is_told);
+  if (is_told == NULL) return EXIT_FAILED;
   fflush(stdout); /* what is printed already is ours alone */
   int code = crew_start(&crew, bench, roles, count, shared);
   if (code == EXIT_OK) code = crew_attend(&crew, &bench->session.fetched, others);
-  if (code == EXIT_OK) return code;
-  crew_kill(&crew);
-  for (size_t i = 0; i < crew.count; i++) {
-    while (crew.pids[i] != 0 && waitpid(crew.pids[i], NULL, 0) < 0 && errno == EINTR) {
-    }
-  }
+  if (code != EXIT_OK) crew_end(&crew);
+  shared_free(is_told, sizeof *is_told);
+  is_told = NULL;
   return code;
 }
 
@@ -134,11 +144,19 @@ int crew_run_tended(struct bench *bench, const struct role *roles, size_t count,
   return run(bench, roles, count, shared, &others);
 }
 
+/* The others leave the end to the first, whose exit code shall be the crew's. */
+static void worker_tells(void) {
+  while (is_told != NULL && atomic_exchange(is_told, true)) pause();
+}
 void worker_check(const char *what, int status) {
-  if (status < 0) _exit(fail_status(what, status));
+  if (status >= 0) return;
+  worker_tells();
+  _exit(fail_status(what, status));
 }
 void worker_fail(const char *what) {
-  _exit(fail(EXIT_FAILED, "%s: %s", what, strerror(errno)));
+  int error = errno;
+  worker_tells();
+  _exit(fail(EXIT_FAILED, "%s: %s", what, strerror(error)));
 }
 
 /* ---- what they share ---- */

@@ -91,6 +91,13 @@ static enum bare_kind limit_of(enum waiting waiting) {
   return waiting == WAIT_BLOCKING ? BARE_EVENTFD : BARE_LINES;
 }
 
+enum { LIMIT_NAME_MAX = 64 };
+static const char *limit_name(const struct settings *settings, char name[LIMIT_NAME_MAX]) {
+  snprintf(name, LIMIT_NAME_MAX, "%s%s", bare_name(limit_of(settings->waiting)),
+           settings->is_touched ? ", written and read" : "");
+  return name;
+}
+
 static uint64_t trips(const struct bench *bench, uint64_t size) {
   const struct settings *settings = &bench->settings;
   uint64_t usual = settings->waiting == WAIT_BLOCKING ? SLEPT_TRIPS : POLLED_TRIPS;
@@ -126,27 +133,43 @@ static int repeat_once(struct bench *bench, struct game *game, struct latency *l
   return code;
 }
 
-/* The distribution of the limit is drawn once: it is the same for all sizes that are not touched. */
+/* The distribution of the limit is drawn once: it is the same for all sizes, unless they are touched. */
 static void plot_case(struct bench *bench, uint64_t size, const struct latency *latency, bool is_first) {
-  const char *limit = bare_name(limit_of(bench->settings.waiting));
-  char bytes[32], line[64];
-  snprintf(line, sizeof line, "%s", human_bytes((double)size, bytes));
-  plot_panel(bench->plot, "Round trips: distribution", "of all round trips", "ns", PLOT_QUANTILES);
-  plot_distribution(bench->plot, line, &latency->rtt.all);
-  if (is_first) plot_distribution(bench->plot, limit, &latency->limit.all);
-  plot_panel(bench->plot, "Round trips: median by size", "bytes", "ns", PLOT_STEPS);
+  static const struct plot_kind distribution = {.title = "Round trips: distribution",
+                                                .x_label = "so many of all round trips take no longer",
+                                                .y_label = "round trip",
+                                                .axis = PLOT_QUANTILES,
+                                                .y_unit = PLOT_NS},
+                                by_size = {.title = "Round trips: median by size",
+                                           .x_label = "payload",
+                                           .y_label = "round trip",
+                                           .axis = PLOT_STEPS,
+                                           .x_unit = PLOT_BYTES,
+                                           .y_unit = PLOT_NS};
+  const struct settings *settings = &bench->settings;
+  char bytes[32], limit[LIMIT_NAME_MAX];
+  plot_panel(bench->plot, &distribution);
+  plot_distribution(bench->plot, plot_size(size, bytes), &latency->rtt.all);
+  limit_name(settings, limit);
+  if (is_first && !settings->is_touched) {
+    plot_distribution(bench->plot, limit, &latency->limit.all);
+    plot_limit(bench->plot, limit);
+  }
+  plot_panel(bench->plot, &by_size);
   plot_point(bench->plot, "Slotcast", (double)size, repeated_p50(&latency->rtt));
   plot_point(bench->plot, limit, (double)size, repeated_p50(&latency->limit));
+  plot_limit(bench->plot, limit);
 }
 
 static int report_case(struct bench *bench, const struct game *game, const struct latency *latency) {
   const struct settings *settings = &bench->settings;
   double limit = repeated_p50(&latency->limit);
+  char name[LIMIT_NAME_MAX];
   json_t *result = json_pack("{s:I, s:I, s:s, s:b, s:o, s:s, s:o, s:f}", "size", (json_int_t)game->size, "slots",
                              (json_int_t)game->ping.slots, "waiting", waiting_name(settings->waiting), "touched",
                              settings->is_touched, "rtt_ns", repeated_to_json(&latency->rtt), "limit",
-                             bare_name(limit_of(settings->waiting)), "limit_ns", repeated_to_json(&latency->limit),
-                             "ratio_p50", limit > 0 ? repeated_p50(&latency->rtt) / limit : 0);
+                             limit_name(settings, name), "limit_ns", repeated_to_json(&latency->limit), "ratio_p50",
+                             limit > 0 ? repeated_p50(&latency->rtt) / limit : 0);
   return report_add(bench, "latency", BUSY, game->schedule.count, result);
 }
 
@@ -173,10 +196,9 @@ static const struct column columns[] = {
 
 static void begin(struct bench *bench) {
   const struct settings *settings = &bench->settings;
-  char title[160];
-  snprintf(title, sizeof title, "Round trips, %s, payload %s, beside a %s%s", waiting_name(settings->waiting),
-           settings->is_touched ? "written and read" : "untouched", bare_name(limit_of(settings->waiting)),
-           settings->is_touched ? " with the same bytes written and read" : "");
+  char title[160], limit[LIMIT_NAME_MAX];
+  snprintf(title, sizeof title, "Round trips, %s, payload %s, beside a %s", waiting_name(settings->waiting),
+           settings->is_touched ? "written and read" : "untouched", limit_name(settings, limit));
   report_begin(bench, title, columns);
 }
 

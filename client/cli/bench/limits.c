@@ -135,6 +135,27 @@ int bare_round_trips(const struct bench *bench, enum bare_kind kind, size_t touc
   return code;
 }
 
+int bare_pair(const struct bench *bench, double *ret_ns) {
+  enum { TRIPS = 2000 };
+  static struct repeated pair; /* large */
+  uint64_t count = bench->settings.is_quick ? TRIPS / BENCH_QUICK_PART : TRIPS;
+  const struct schedule schedule = {.warm_up = count / 2, .count = count, .stamp_ns = bench->stamp_ns};
+  *ret_ns = 0;
+  if (!crew_is_pinned(bench, 2)) return EXIT_OK;
+  repeated_clear(&pair);
+  int code = bare_round_trips(bench, BARE_LINES, 0, 1, &schedule, &pair);
+  if (code == EXIT_OK) *ret_ns = pair.p50[0];
+  return code;
+}
+
+const char *pair_name(double ns) {
+  /* Where threads of a core have the line in its first cache, near cores in one that they share, and others must ask
+   * across the chip, or another one: on common machines of today these are far enough apart. */
+  enum { THREADS_NS = 70, NEAR_NS = 250 };
+  if (ns <= 0) return "one";
+  return ns < THREADS_NS ? "threads" : ns < NEAR_NS ? "near" : "far";
+}
+
 /* ---- a stream ---- */
 
 /* A ring of messages, each with its number in its first word; the reader says now and then how far it is. */

@@ -18,6 +18,12 @@ const char *bare_name(enum bare_kind kind);
 int bare_round_trips(const struct bench *bench, enum bare_kind kind, size_t touched, size_t slots,
                      const struct schedule *schedule, struct repeated *into);
 
+/* How near each other the processors are, on which two processes are pinned: p50 of a bare pair of cache lines' round
+ * trip; 0 of one processor.  Virtual machines move theirs: it holds for now.  The exit code. */
+int bare_pair(const struct bench *bench, double *ret_ns);
+/* What that says about them. */
+const char *pair_name(double ns);
+
 /* A stream of messages through a bare ring of at least `slots` of them, one writer, one reader; with `touched` bytes
  * each is that large, else one line.  Nanoseconds a message. */
 int bare_stream(const struct bench *bench, size_t touched, size_t slots, uint64_t count, double *ret_ns);

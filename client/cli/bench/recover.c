@@ -189,9 +189,12 @@ static const char *const names[FIGURES] = {"ended_ns", "answered_ns", "reclaimed
 static void draw(struct bench *bench, const struct outage *outage, const double medians[FIGURES], double limit) {
   const char *const lines[FIGURES] = {"the old one's end", "a new client answered", "one that lived", "all that lived"};
   double channels = (double)outage->channels;
-  plot_panel(bench->plot, "A broker killed and started again", "channels", "ns", PLOT_STEPS);
+  static const struct plot_kind by_channels = {
+      "A broker killed and started again", "channels", "median", PLOT_STEPS, PLOT_COUNT, PLOT_NS};
+  plot_panel(bench->plot, &by_channels);
   for (int i = 0; i < FIGURES; i++) plot_point(bench->plot, lines[i], channels, medians[i]);
   plot_point(bench->plot, passing_name, channels, limit);
+  plot_limit(bench->plot, passing_name);
 }
 
 static int report_case(struct bench *bench, const struct outage *outage, double limit) {

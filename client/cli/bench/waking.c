@@ -27,11 +27,14 @@ struct dormitory {
   uint64_t size, count, wakes;
   int64_t stamp_ns;
   int fds[SLEEPERS_MAX]; /* WAKING_EVENTFD */
-  _Atomic uint32_t bell; /* WAKING_FUTEX */
-  _Atomic uint32_t awake, round;
   pid_t pids[SLEEPERS_MAX];
-  int64_t arrived[SLEEPERS_MAX]; /* when it ran again */
-  struct histogram call, delivered;
+  /* What follows is written while others run, and lies apart from what they read, and by whom. */
+  _Alignas(APART) _Atomic uint32_t bell; /* WAKING_FUTEX; the waker's */
+  _Alignas(APART) _Atomic uint32_t awake, round;
+  struct {
+    _Alignas(APART) int64_t at; /* when it ran again */
+  } arrived[SLEEPERS_MAX];
+  _Alignas(APART) struct histogram call, delivered; /* the waker's */
 };
 
 static const char *waking_name(enum waking_by by) {
@@ -97,7 +100,7 @@ static void sleeper_run(void *shared, unsigned number) {
   barrier_wait(&dormitory->barrier);
   for (uint64_t i = 0; i < WARM_UP + dormitory->count; i++) {
     sleep_once(dormitory, &sleeper);
-    dormitory->arrived[number] = now_ns();
+    dormitory->arrived[number].at = now_ns();
     if (atomic_fetch_add_explicit(&dormitory->awake, 1, memory_order_acq_rel) + 1 < dormitory->sleepers) continue;
     atomic_store_explicit(&dormitory->awake, 0, memory_order_relaxed);
     atomic_fetch_add_explicit(&dormitory->round, 1, memory_order_release);
@@ -162,7 +165,7 @@ static void wake(struct dormitory *dormitory, const struct waker *waker, uint64_
 static int64_t last_arrival(const struct dormitory *dormitory) {
   int64_t last = 0;
   for (unsigned i = 0; i < dormitory->sleepers; i++) {
-    if (dormitory->arrived[i] > last) last = dormitory->arrived[i];
+    if (dormitory->arrived[i].at > last) last = dormitory->arrived[i].at;
   }
   return last;
 }
@@ -262,19 +265,37 @@ static json_t *case_to_json(const struct waking *ours, const struct waking *bare
 }
 
 static void plot_case(struct bench *bench, const struct waking *ours, const struct waking *bare, enum waking_by limit,
-                      unsigned sleepers) {
+                      unsigned sleepers, bool is_only) {
+  static const struct plot_kind distribution = {.title = "Waking: until the last one runs, distribution",
+                                                .x_label = "so many of all messages take no longer",
+                                                .y_label = "from the call on",
+                                                .axis = PLOT_QUANTILES,
+                                                .y_unit = PLOT_NS},
+                                by_sleepers = {"Waking: median by subscribers",
+                                               "subscribers",
+                                               "from the call on",
+                                               PLOT_STEPS,
+                                               PLOT_COUNT,
+                                               PLOT_NS};
   char line[64];
-  snprintf(line, sizeof line, "%u subscribers", sleepers);
-  plot_panel(bench->plot, "Waking: until the last one runs, distribution", "of all messages", "ns", PLOT_QUANTILES);
+  snprintf(line, sizeof line, "%u subscriber%s", sleepers, sleepers == 1 ? "" : "s");
+  plot_panel(bench->plot, &distribution);
   plot_distribution(bench->plot, line, &ours->delivered.all);
-  plot_panel(bench->plot, "Waking: median by subscribers", "subscribers", "ns", PLOT_STEPS);
+  if (is_only) {
+    plot_distribution(bench->plot, waking_name(limit), &bare->delivered.all);
+    plot_limit(bench->plot, waking_name(limit));
+  }
+  plot_panel(bench->plot, &by_sleepers);
   plot_point(bench->plot, "until the last one runs", sleepers, repeated_p50(&ours->delivered));
   plot_point(bench->plot, waking_name(limit), sleepers, repeated_p50(&bare->delivered));
-  plot_point(bench->plot, "publish", sleepers, repeated_p50(&ours->call));
-  plot_point(bench->plot, "bare call", sleepers, repeated_p50(&bare->call));
+  plot_limit(bench->plot, waking_name(limit));
+  plot_point(bench->plot, "publish returns", sleepers, repeated_p50(&ours->call));
+  plot_point(bench->plot, "bare call returns", sleepers, repeated_p50(&bare->call));
+  plot_limit(bench->plot, "bare call returns");
 }
 
-static int measure_case(struct bench *bench, const char *name, enum waking_by limit, unsigned sleepers, uint64_t size) {
+static int measure_case(struct bench *bench, const char *name, enum waking_by limit, unsigned sleepers, uint64_t size,
+                        bool is_only) {
   static struct waking ours, bare; /* large */
   enum waking_by by = bench->settings.by_descriptor ? WAKING_FD : WAKING_WAIT;
   uint64_t count = bench_count(bench, USUAL_COUNT, LEAST_COUNT);
@@ -286,7 +307,7 @@ static int measure_case(struct bench *bench, const char *name, enum waking_by li
     if (code == EXIT_OK) code = repeat_once(bench, by, sleepers, size, count, &ours);
   }
   if (code != EXIT_OK) return code;
-  plot_case(bench, &ours, &bare, limit, sleepers);
+  plot_case(bench, &ours, &bare, limit, sleepers, is_only);
   return report_add(bench, name, 1 + sleepers, count, case_to_json(&ours, &bare, by, limit, sleepers, size));
 }
 
@@ -309,7 +330,8 @@ int waking_measure(struct bench *bench, const char *name, const char *title, enu
   int code = EXIT_OK;
   for (size_t i = 0; i < sleepers->count; i++) {
     for (size_t k = 0; k < sizes.count && code == EXIT_OK; k++)
-      code = measure_case(bench, name, limit, (unsigned)sleepers->values[i], sizes.values[k]);
+      code = measure_case(bench, name, limit, (unsigned)sleepers->values[i], sizes.values[k],
+                          sleepers->count * sizes.count == 1);
   }
   return code;
 }

@@ -28,7 +28,8 @@ expect() {
 run() { slotcast run --backend "$backend" -- "$@"; }
 
 # ---- help, versions, usage ----
-for command in "" run pub sub ls info events create rm bench "bench latency" "bench throughput" "bench publish" "bench take" "bench fanout" \
+for command in "" run pub sub ls info events create rm bench "bench all" "bench latency" \
+  "bench throughput" "bench publish" "bench take" "bench fanout" \
   "bench wake" "bench control" "bench touch"; do
   # shellcheck disable=SC2086 # no word at all for the program itself
   expect 0 '^Usage: slotcast' slotcast $command --help
@@ -63,11 +64,24 @@ expect 2 '--pages is' slotcast create a --pages large
 expect 2 '--pages is' slotcast pub a --pages 3K
 expect 2 'rm takes one channel' slotcast rm a b
 expect 2 'events takes no argument' slotcast events a
-expect 2 'bench needs a measurement' slotcast bench
+expect 2 'bench all has no --size' slotcast bench --size 64
 expect 2 "no measurement 'speed'" slotcast bench speed
 expect 2 'bench publish has no --wait' slotcast bench publish --wait blocking
 expect 2 "Try 'slotcast bench take --help'" slotcast bench take --tke one
-expect 2 'numbers from 8 to' slotcast bench latency --size 64,7
+for sizes in 64,7 0 -8 '' 64, 2G 18446744073709551624 sixty; do
+  expect 2 'numbers from 8 to' slotcast bench latency --size "$sizes"
+done
+expect 2 '--rate takes' slotcast bench throughput --rate 0
+expect 2 '--slow takes' slotcast bench throughput --slow 2G
+expect 2 'touch has no --plot' slotcast bench touch --plot "$scratch/plot.svg"
+# A picture that cannot be drawn is told before anything is measured, and one that is not drawn leaves no file.
+expect 1 "cannot write '/nowhere/plot.svg'" slotcast bench latency --plot /nowhere/plot.svg
+expect 1 'Is a directory' slotcast bench latency --plot "$scratch"
+expect 3 'start slotcastd' slotcast bench latency --socket "$scratch/none.sock" --plot "$scratch/plot.svg"
+expect 1 'No such file' cat "$scratch/plot.svg"
+expect 1 'No space left' slotcast bench latency --size 8 --quick --plot /dev/full
+# What fails for many is told once.
+expect 0 '^1$' sh -c 'slotcast bench throughput --publishers 9 --slots 16 --quick 2>&1 >/dev/null | grep -c .'
 expect 2 '1 to 128 subscribers' slotcast bench fanout --subscribers 129
 expect 2 '--by is' slotcast bench wake --by post
 expect 1 'raise ulimit -Hn' sh -c 'ulimit -n 1000; exec slotcast bench control --channels 1000'
@@ -79,6 +93,7 @@ expect 2 'takes no argument' slotcast bench latency 64
 expect 3 'start slotcastd' slotcast bench latency --size 64 --socket "$scratch/none.sock"
 expect 0 '^ +shm +small +yes ' slotcast bench touch --backend "$backend" --size 4K --slots 16
 expect 0 '^ +64 B ' slotcast bench latency --backend "$backend" --size 64 --quick
+[ "$backend" = shm ] || expect 0 '^open a publisher .* bare socket round trip' slotcast bench --quick
 expect 2 "Try 'slotcast events --help'" slotcast events --jsn
 expect 2 "Try 'slotcast sub --help'" slotcast sub a --frm newest
 expect 2 '--backend is' slotcast run --backend paper -- true

@@ -2,6 +2,7 @@
  * figures that can be.  How large they are is nobody's business here. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -79,12 +80,84 @@ static void check_positive(const json_t *result, const char *paths) {
   }
 }
 
+/* ---- the manual ---- */
+
+enum { LINE_MAX_BYTES = 256, NAME_MAX_BYTES = 64 };
+
+/* The next field that the manual names in its paragraph about `subject`: "I name" or "IR name ,". */
+struct manual {
+  FILE *file;
+  const char *subject;
+  bool is_json, is_subject;
+};
+
+static struct manual manual_open(const char *subject) {
+  const char *path = getenv("SLOTCAST_MANUAL");
+  assert_non_null(path); /* ctest says where it is */
+  FILE *file = fopen(path, "r");
+  assert_non_null(file);
+  return (struct manual){.file = file, .subject = subject};
+}
+
+static bool manual_next(struct manual *manual, char name[NAME_MAX_BYTES]) {
+  char line[LINE_MAX_BYTES];
+  while (fgets(line, sizeof line, manual->file) != NULL) {
+    if (strncmp(line, ".SH", 3) == 0) manual->is_json = strcmp(line, ".SH MEASUREMENTS AS JSON\n") == 0;
+    if (strncmp(line, ".B", 2) == 0) manual->is_subject = strstr(line, manual->subject) != NULL;
+    bool is_field = sscanf(line, ".I %63[a-z0-9_]", name) == 1 || sscanf(line, ".IR %63[a-z0-9_]", name) == 1;
+    if (manual->is_json && manual->is_subject && is_field) return true;
+  }
+  return false;
+}
+
+static bool is_in_manual(const char *subject, const char *wanted) {
+  struct manual manual = manual_open(subject);
+  char name[NAME_MAX_BYTES];
+  bool is_there = false;
+  while (!is_there && manual_next(&manual, name)) is_there = strcmp(name, wanted) == 0;
+  fclose(manual.file);
+  return is_there;
+}
+
+/* All fields that the manual has for these subjects, the second one only if there is one. */
+static void check_fields(const json_t *object, const char *subject, const char *more) {
+  const char *const subjects[] = {subject, more};
+  for (size_t i = 0; i < 2 && subjects[i] != NULL; i++) {
+    struct manual manual = manual_open(subjects[i]);
+    char name[NAME_MAX_BYTES];
+    size_t count = 0;
+    for (; manual_next(&manual, name); count++) {
+      if (json_object_get(object, name) == NULL) fail_msg("%s has no %s, of which the manual tells", subjects[i], name);
+    }
+    fclose(manual.file);
+    assert_true(count > 0);
+  }
+}
+
+/* The object has what the manual says, and nothing else; so have the objects in it, which are quantiles. */
+static void check_schema(const json_t *object, const char *subject, const char *more) {
+  const char *key;
+  json_t *value;
+  check_fields(object, subject, more);
+  json_object_foreach((json_t *)object, key, value) {
+    if (!is_in_manual(subject, key) && (more == NULL || !is_in_manual(more, key)))
+      fail_msg("the manual does not tell of %s", key);
+    if (json_is_object(value)) check_schema(value, "quantiles", NULL);
+  }
+}
+
 static void check_common(const json_t *result, const char *name) {
+  check_schema(result, "every object", name);
   check_text(result, "bench", name);
   check_text(result, "backend", test_backend());
   check_positive(result, "processors repetitions count");
   assert_true(number(result, "stamp_ns") >= 0);
   assert_true(json_is_boolean(field(result, "pinned")));
+  if (number(result, "processors") > 1)
+    check_positive(result, "pair_ns");
+  else
+    assert_true(json_is_null(field(result, "pair_ns")));
+  assert_true(json_string_length(field(result, "cores")) > 0);
   assert_true(number(result, "repetitions") == 5);
   assert_true(json_string_length(field(result, "limit")) > 0);
 }
@@ -183,6 +256,40 @@ static void test_bench_throughput_unreliable_accounts_for_all(void **state) {
   json_t *result = measure("throughput --unreliable --count 5000 --slots 64");
   check_throughput(result, 1, 1);
   assert_true(json_is_false(field(result, "reliable")));
+  json_decref(result);
+}
+
+/* Whoever is overrun loses, but receives about as much of each part of the stream. */
+static void test_bench_throughput_shows_the_share_of_the_slow(void **state) {
+  (void)state;
+  json_t *result = measure("throughput --unreliable --subscribers 2 --slow 20000 --count 5000 --slots 64");
+  check_throughput(result, 1, 2);
+  check_positive(result, "lost slowest_lost slowest_share slowest_share_max");
+  assert_true(number(result, "slow_ns") == 20000);
+  assert_true(number(result, "parts") == 9); /* of 512 messages, eight times round the slots */
+  assert_true(number(result, "slowest_lost") <= number(result, "lost"));
+  assert_true(number(result, "slowest_share") < 1);
+  assert_true(number(result, "slowest_share_min") <= number(result, "slowest_share"));
+  assert_true(number(result, "slowest_share_max") >= number(result, "slowest_share"));
+  json_decref(result);
+}
+
+/* Publishers that have a rate are not faster. */
+static void test_bench_throughput_of_a_rate(void **state) {
+  (void)state;
+  json_t *result = measure("throughput --rate 20000 --count 500");
+  check_throughput(result, 1, 1);
+  assert_true(number(result, "rate") == 20000);
+  assert_true(number(result, "published_per_s") <= 20001);
+  assert_true(number(result, "lost") == 0);
+  json_decref(result);
+}
+
+/* So many ends have slots enough without being told. */
+static void test_bench_throughput_of_very_many(void **state) {
+  (void)state;
+  json_t *result = measure("throughput --publishers 20 --subscribers 12 --count 100");
+  check_throughput(result, 20, 12);
   json_decref(result);
 }
 
@@ -357,9 +464,28 @@ static void test_bench_touch(void **state) {
   (void)state;
   json_t *result = measure("touch --slots 16 --size 4K");
   assert_true(json_array_size(result) >= 4); /* both backends in small pages, prefaulted or not */
-  for (size_t i = 0; i < json_array_size(result); i++)
+  for (size_t i = 0; i < json_array_size(result); i++) {
+    check_schema(json_array_get(result, i), "every object", "touch");
     check_positive(json_array_get(result, i), "size slots count open_ns write_first_ns write_again_ns read_first_ns "
                                               "read_again_ns ratio_write ratio_read");
+  }
+  json_decref(result);
+}
+
+/* ---- all in short ---- */
+
+static void test_bench_without_a_word_is_all_in_short(void **state) {
+  static const char *const names[] = {"latency", "throughput", "publish", "take", "wake", "fanout", "control"};
+  (void)state;
+  json_t *result = measure("");
+  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    size_t at = 0;
+    while (at < json_array_size(result) &&
+           strcmp(json_string_value(field(json_array_get(result, at), "bench")), names[i]) != 0)
+      at++;
+    assert_true(at < json_array_size(result));
+    check_common(json_array_get(result, at), names[i]);
+  }
   json_decref(result);
 }
 
@@ -443,6 +569,9 @@ int main(void) {
       cmocka_unit_test(test_bench_throughput_reliable_loses_nothing),
       cmocka_unit_test(test_bench_throughput_of_many),
       cmocka_unit_test(test_bench_throughput_unreliable_accounts_for_all),
+      cmocka_unit_test(test_bench_throughput_shows_the_share_of_the_slow),
+      cmocka_unit_test(test_bench_throughput_of_a_rate),
+      cmocka_unit_test(test_bench_throughput_of_very_many),
       cmocka_unit_test(test_bench_publish_and_take_alone),
       cmocka_unit_test(test_bench_publish_exclusive),
       cmocka_unit_test(test_bench_wake),
@@ -454,6 +583,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_bench_recover_has_brokers_of_its_own, test_broker_setup,
                                       test_broker_teardown),
       cmocka_unit_test(test_bench_touch),
+      cmocka_unit_test(test_bench_without_a_word_is_all_in_short),
       cmocka_unit_test(test_bench_control_with_more_channels_than_one_process_has),
       cmocka_unit_test_setup_teardown(test_bench_with_a_given_broker, test_broker_setup, test_broker_teardown),
       cmocka_unit_test(test_bench_without_its_broker_fails),
