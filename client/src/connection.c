@@ -223,11 +223,12 @@ static int datagram_next(slc_client *client) {
   return status;
 }
 
-void slc__connection_drain(slc_client *client) {
+int slc__connection_drain(slc_client *client) {
+  int status = 0;
   if (atomic_load_explicit(&client->gone, memory_order_relaxed) || client->back.owes_request)
     slc__reconnect_advance(client);
-  while (client->back.link != SLC__LINK_DOWN && datagram_next(client) == 0) {
-  }
+  while (status == 0 && client->back.link != SLC__LINK_DOWN) status = datagram_next(client);
+  return status;
 }
 
 void slc__connection_visit(slc_client *client) {
@@ -333,13 +334,13 @@ static int request_send(slc_client *client, struct slc__request *request, size_t
 static int request_await(slc_client *client, struct slc__request *request, int64_t deadline) {
   for (;;) {
     pthread_mutex_lock(&client->lock);
-    slc__connection_drain(client);
+    bool can_receive = slc__connection_drain(client) != SLC_NO_DESCRIPTORS;
     bool answered = request->answered;
     request->is_lost = !answered && client->losses != request->losses;
     int status = request->is_lost ? gone_locked(client) : 0;
     pthread_mutex_unlock(&client->lock);
     if (answered || status != 0) return status;
-    if (!slc__net_descriptors_free(SLC__NET_DESCRIPTORS_MAX + 1))
+    if (!can_receive)
       return slc__fail(SLC_NO_DESCRIPTORS, "the broker's answer needs up to %d free descriptors: raise the limit",
                        SLC__NET_DESCRIPTORS_MAX + 1);
     if (slc__clock_ns() >= deadline) return late(client);

@@ -73,8 +73,10 @@ void slc__request_close_place(slc_client *client, const struct slc__place *place
 /* The sentence for an answer that does not belong to its request. */
 int slc__answer_unexpected(const struct slc__received *received);
 
-/* Dispatches everything that lies in the socket, without waiting; the lock must be held. */
-void slc__connection_drain(slc_client *client);
+/* Dispatches everything that lies in the socket, without waiting; the lock must be held.  Why there is nothing more to
+ * read now: SLC__NET_AGAIN, SLC__NET_CLOSED, SLC_NO_DESCRIPTORS (something is there), another failure; 0: there is no
+ * connection. */
+int slc__connection_drain(slc_client *client);
 /* The same, taking the lock; then tells the application. */
 void slc__connection_visit(slc_client *client);
 /* For those who wait anyway: where the connection is being made anew, goes on with that for a little while. */

@@ -210,8 +210,9 @@ static int place_encode(struct slc__place *place, uint64_t serial, uint8_t *buff
   }
 }
 
+/* Those before the one that was asked for are done. */
 static struct slc__place *place_next(const struct slc__reconnect *back) {
-  struct slc__place *place = back->places;
+  struct slc__place *place = back->asked != NULL ? back->asked : back->places;
   while (place != NULL && (place->state == SLC__PLACE_HERE || place->state == SLC__PLACE_REFUSED)) place = place->next;
   return place;
 }

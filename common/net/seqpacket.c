@@ -389,8 +389,25 @@ static bool collect_all(struct msghdr *message, struct slc__fds *fds) {
   return only_rights;
 }
 
+/* ECONNRESET says, once, that the peer went without having read all that we sent; what it sent itself is still here:
+ * the refusal, say, that tells why. */
+static ssize_t receive(int fd, struct msghdr *message, int flags) {
+  ssize_t received;
+  do received = recvmsg(fd, message, flags);
+  while (received < 0 && (errno == EINTR || errno == ECONNRESET));
+  return received;
+}
+
+static int receive_failed(void) {
+  if (errno == EAGAIN) return SLC__NET_AGAIN;
+  return slc__fail(slc__status_of_errno(errno), "cannot receive: %s", strerror(errno));
+}
+
+/* A look comes first, because it costs much less than finding out which descriptors are free. */
 int slc__net_receive(int fd, void *buffer, size_t capacity, size_t *ret_size, struct slc__fds *fds, int flags) {
   fds->count = 0;
+  struct msghdr nothing = {.msg_iov = NULL};
+  if (receive(fd, &nothing, flags | MSG_PEEK) < 0) return receive_failed();
   /* With fewer free the kernel would drop what doesn't fit, and the message would be gone. */
   if (!slc__net_descriptors_free(SLC__NET_DESCRIPTORS_MAX + 1))
     return slc__fail(SLC_NO_DESCRIPTORS, "fewer than %d file descriptors are free: raise the limit (ulimit -n)",
@@ -402,15 +419,8 @@ int slc__net_receive(int fd, void *buffer, size_t capacity, size_t *ret_size, st
   struct iovec part = {.iov_base = buffer, .iov_len = capacity};
   struct msghdr message = {
       .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-  ssize_t received;
-  /* ECONNRESET says, once, that the peer went without having read all that we sent; what it sent itself is still here:
-   * the refusal, say, that tells why. */
-  do received = recvmsg(fd, &message, flags | MSG_CMSG_CLOEXEC);
-  while (received < 0 && (errno == EINTR || errno == ECONNRESET));
-  if (received < 0) {
-    if (errno == EAGAIN) return SLC__NET_AGAIN;
-    return slc__fail(slc__status_of_errno(errno), "cannot receive: %s", strerror(errno));
-  }
+  ssize_t received = receive(fd, &message, flags | MSG_CMSG_CLOEXEC);
+  if (received < 0) return receive_failed();
   bool only_rights = collect_all(&message, fds);
   if (!only_rights || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
     slc__fds_deinit(fds);

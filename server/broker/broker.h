@@ -101,6 +101,7 @@ struct process {
   struct account *account;
   LIST_HEAD(, client) clients;
   LIST_HEAD(, user) users;
+  void *users_by_id, *users_by_token; /* tsearch trees of them */
 };
 
 struct client {
@@ -600,6 +601,17 @@ int channel_agree_shape(const struct client *client, struct channel *channel, co
 void channel_attach_waiting(struct channel *channel);
 void channel_take_back(struct channel *channel);
 
+/* ---- known.c ---- */
+
+/* A user of its process, for as long as that has it; false: no memory, or there is one of that id. */
+bool known_add(struct user *user);
+/* With a token, if there is memory and no other has it; of a user with its instance. */
+void known_add_token(struct user *user, const uint8_t *token);
+void known_remove(const struct user *user);
+/* NULL: none. */
+struct user *known_by_id(const struct process *process, uint64_t id);
+struct user *known_by_token(const struct process *process, const uint8_t *token, const uint8_t *instance);
+
 /* ---- reclaim.c ---- */
 
 struct returning {
@@ -610,7 +622,7 @@ struct returning {
  * NULL: there is none.  SLC_BUSY: another connection has it, and lives; SLC_INVALID: it is somebody else. */
 int user_return(struct client *client, const ProtobufCBinaryData *token, const struct returning *as,
                 struct user **ret_user);
-/* It can return by this token. */
+/* It can return by this token, unless memory is short. */
 void user_remember(struct user *user, const ProtobufCBinaryData *token);
 /* The answer to Reclaim, and everything that is pushed to a newcomer. */
 int user_reclaim(struct client *client, uint64_t serial, const Slotcast__Reclaim *request);

@@ -9,24 +9,14 @@
 #include "base/error.h"
 #include "broker/broker.h"
 
-static bool is_token_of(const struct user *user, const struct client *client, const ProtobufCBinaryData *token) {
-  return user->has_token && token->len == sizeof user->token &&
-         memcmp(user->token, token->data, sizeof user->token) == 0 &&
-         memcmp(user->instance, client->instance, sizeof user->instance) == 0;
-}
-
 static struct user *find(const struct client *client, const ProtobufCBinaryData *token) {
   struct user *user;
-  LIST_FOREACH(user, &client->process->users, of_process) {
-    if (is_token_of(user, client, token)) return user;
-  }
-  return NULL;
+  return token->len == sizeof user->token ? known_by_token(client->process, token->data, client->instance) : NULL;
 }
 
 void user_remember(struct user *user, const ProtobufCBinaryData *token) {
   record_changed(&user->record);
-  user->has_token = token->len == sizeof user->token;
-  if (user->has_token) memcpy(user->token, token->data, sizeof user->token);
+  if (token->len == sizeof user->token) known_add_token(user, token->data);
 }
 
 /* The end of the old connection may not have reached us yet, though the peer has seen it. */

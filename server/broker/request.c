@@ -147,11 +147,8 @@ static int handle_open_subscriber(struct client *client, uint64_t serial, const 
 
 /* A user of this very connection; ids of others' mean nothing here. */
 static struct user *find_user(struct client *client, uint64_t id) {
-  struct user *user;
-  LIST_FOREACH(user, &client->process->users, of_process) {
-    if (user->id == id && user->client == client) return user;
-  }
-  return NULL;
+  struct user *user = known_by_id(client->process, id);
+  return user != NULL && user->client == client ? user : NULL;
 }
 
 static int handle_close_user(struct client *client, uint64_t serial, const Slotcast__CloseUser *request) {

@@ -311,7 +311,9 @@ static int place(struct user *user, const Slotcast__UserRecord *body, struct slc
 int restore_user(struct channel *channel, struct process *process, uint64_t id, const Slotcast__UserRecord *body,
                  struct slc__store_record *stored) {
   struct user *user;
-  if (body->instance.len != sizeof user->instance || id > channel->broker->last_user) return damaged("a user can't be");
+  if (body->instance.len != sizeof user->instance || id > channel->broker->last_user ||
+      known_by_id(process, id) != NULL)
+    return damaged("a user can't be");
   int status = user_add(channel, process, id, &user);
   if (status != SLC_OK) return status;
   charge_again(process->account, LIMIT_users, 1);

@@ -30,6 +30,10 @@ int user_add(struct channel *channel, struct process *process, uint64_t id, stru
   user->channel = channel;
   user->process = process;
   user->doorbell = -1;
+  if (!known_add(user)) {
+    free(user);
+    return slc__fail(SLC_NO_MEMORY, "no memory for one more user of %s", channel->name);
+  }
   record_init(&user->record, process->broker, RECORD_USER, channel);
   record_changed(&process->record);
   record_changed(&user->record);
@@ -512,6 +516,7 @@ static void user_detach(struct user *user) {
   virtual_release(channel, user->virtual);
   LIST_REMOVE(user, of_channel);
   LIST_REMOVE(user, of_process);
+  known_remove(user);
   if (LIST_EMPTY(&user->process->users)) record_gone(&user->process->record);
   discharge(user->process->account, LIMIT_users, 1);
 }
