@@ -32,11 +32,12 @@ static int log_status(int status) {
   return slc__fail(status, "%s", slc__status_text(status));
 }
 
-static void loan_end(slc_publisher *publisher, struct slc__loan_entry *entry) {
-  if (__builtin_expect(entry->generation != 0, 0)) slc__growth_leave(&publisher->on.growth, entry->generation);
-  entry->capacity = 0;
-  entry->token += publisher->on.token_step;
-  publisher->on.idle_loans[publisher->on.idle_count++] = (uint32_t)(entry - publisher->on.loans);
+static void loan_end(struct slc__stand *stand, struct slc__loan_entry *entry) {
+  if (__builtin_expect(entry->spot.generation != 0, 0)) slc__growth_leave(&stand->growth, entry->spot.generation);
+  entry->spot.capacity = 0;
+  entry->name = slc__loan_name((uint32_t)(entry->name >> 32) + stand->token_step, 0);
+  entry->next = stand->idle;
+  stand->idle = entry;
 }
 
 /* What is on loan from a channel that the handle has left ends where it is wanted for something. */
@@ -44,35 +45,6 @@ __attribute__((noinline, cold)) static int stale(slc_publisher *publisher, const
   if (slc__publisher_past_end(publisher, loan))
     return slc__fail(SLC_STALE, "this loan is of a channel that has gone with its broker: loan another");
   return slc__fail(SLC_STALE, "this loan is not on loan any more: it was published, discarded or never made");
-}
-
-/* Where the payload of a loaned slot goes: into the prefix, behind it, or into a later generation. */
-static void payload_place(const slc_publisher *publisher, struct slc__loan_entry *entry, uint64_t wanted,
-                          const struct slc__generation *later) {
-  uint32_t inline_max = publisher->on.buffers.inline_max;
-  if (__builtin_expect(later != NULL, 0)) {
-    entry->generation = later->number;
-    entry->flags = SLC__FLAG_GROWN;
-    entry->capacity = later->slot_size;
-    entry->data = slc__generation_slot(later, entry->slot);
-    return;
-  }
-  bool in_prefix = wanted <= inline_max;
-  entry->generation = 0;
-  entry->flags = in_prefix ? SLC__FLAG_INLINE : 0;
-  entry->capacity = in_prefix && publisher->on.slot_size > inline_max ? inline_max : publisher->on.slot_size;
-  entry->data = slc__pub_payload(&publisher->on.pub, entry->slot, in_prefix ? 1 : SLC__INLINE + 1);
-}
-
-/* A generation for a message that does not fit into the first buffers; *ret_later stays NULL for others.  Where the
- * broker is lost meanwhile, and with it the channel, on the channel that follows. */
-static int later_enter(slc_publisher *publisher, uint64_t size, struct slc__generation **ret_later) {
-  int status = 0;
-  while (status == 0 && *ret_later == NULL && __builtin_expect(size > publisher->on.first_capacity, 0)) {
-    status = slc__growth_enter(&publisher->on.growth, size, ret_later);
-    if (status == SLC_GONE) status = slc__publisher_follow(publisher);
-  }
-  return status;
 }
 
 /* Without a broker nobody else says who died: reliable subscribers that did are not waited for. */
@@ -106,31 +78,85 @@ static inline int slot_loan(slc_publisher *publisher, const struct slc__retired 
   return 0;
 }
 
+/* An entry for a slot and a spot; there is an idle one. */
+static inline void loan_begin(struct slc__stand *stand, uint32_t slot, const struct slc__spot *spot, uint8_t *data,
+                              slc_loan *ret_loan) {
+  struct slc__loan_entry *entry = stand->idle;
+  uint64_t name = entry->name | slot;
+  stand->idle = entry->next;
+  entry->name = name;
+  entry->spot = *spot;
+  entry->data = data;
+  *ret_loan = (slc_loan){
+      .data = data,
+      .capacity = (size_t)spot->capacity,
+      .slot = (uint32_t)name,
+      .token = (uint32_t)(name >> 32),
+      .metadata = NULL,
+      .timestamp_ns = 0,
+  };
+}
+
+/* The same in the first buffers, which have room for so much. */
+static inline void loan_begin_first(struct slc__stand *stand, uint32_t slot, uint64_t size, slc_loan *ret_loan) {
+  const struct slc__row *row = size <= stand->in_prefix.spot.capacity ? &stand->in_prefix : &stand->behind;
+  loan_begin(stand, slot, &row->spot, row->first + stand->pub.buffers.stride * slot, ret_loan);
+}
+
+static void loan_begin_later(struct slc__stand *stand, uint32_t slot, const struct slc__generation *later,
+                             slc_loan *ret_loan) {
+  const struct slc__spot spot = {.capacity = later->slot_size, .flags = SLC__FLAG_GROWN, .generation = later->number};
+  loan_begin(stand, slot, &spot, slc__generation_slot(later, slot), ret_loan);
+}
+
+/* A generation for a message that does not fit into the first buffers; *ret_later stays NULL for others.  Where the
+ * broker is lost meanwhile, and with it the channel, on the channel that follows. */
+static int later_enter(slc_publisher *publisher, uint64_t size, struct slc__generation **ret_later) {
+  int status = 0;
+  while (status == 0 && *ret_later == NULL && size > publisher->on.behind.spot.capacity) {
+    status = slc__growth_enter(&publisher->on.growth, size, ret_later);
+    if (status == SLC_GONE) status = slc__publisher_follow(publisher);
+  }
+  return status;
+}
+
 /* A loan for a message of up to `size` bytes, in this slot (NULL: in any). */
-static int loan_make(slc_publisher *publisher, size_t size, const struct slc__retired *wanted, slc_loan *ret_loan) {
+__attribute__((noinline)) static int loan_fully(slc_publisher *publisher, size_t size,
+                                                const struct slc__retired *wanted, slc_loan *ret_loan) {
+  struct slc__stand *stand = &publisher->on;
   struct slc__generation *later = NULL;
-  uint64_t wanted_size = size != 0 ? size : publisher->on.slot_size;
+  uint64_t wanted_size = size != 0 ? size : stand->slot_size;
   uint32_t slot = 0;
-  int status;
-  if (publisher->on.idle_count == 0)
-    status = slc__fail(SLC_LOAN_LIMIT, "all %u loans of this publisher are in use: publish or discard one first",
-                       publisher->on.max_loans);
-  else
-    status = later_enter(publisher, wanted_size, &later);
+  if (stand->idle == NULL)
+    return slc__fail(SLC_LOAN_LIMIT, "all %u loans of this publisher are in use: publish or discard one first",
+                     stand->max_loans);
+  int status = later_enter(publisher, wanted_size, &later);
   if (status == 0) status = slot_loan(publisher, wanted, &slot);
   if (status != 0) {
-    if (later != NULL) slc__growth_leave(&publisher->on.growth, later->number);
+    if (later != NULL) slc__growth_leave(&stand->growth, later->number);
     return status;
   }
-  struct slc__loan_entry *entry = &publisher->on.loans[publisher->on.idle_loans[--publisher->on.idle_count]];
-  entry->slot = slot;
-  payload_place(publisher, entry, wanted_size, later);
-  *ret_loan = (slc_loan){
-      .data = entry->data,
-      .capacity = (size_t)entry->capacity,
-      .slot = slot,
-      .token = entry->token,
-  };
+  if (later != NULL)
+    loan_begin_later(stand, slot, later, ret_loan);
+  else
+    loan_begin_first(stand, slot, wanted_size, ret_loan);
+  return 0;
+}
+
+/* Whether the next loan asks for nothing but an entry and a slot, and both are in hand. */
+static inline bool is_in_hand(const slc_publisher *publisher, uint64_t size) {
+  const struct slc__stand *stand = &publisher->on;
+  return size - 1 < stand->behind.spot.capacity && stand->idle != NULL && stand->pub.free_count > 0 &&
+         !stand->pub.needs_subscriber && !publisher->doorbell.is_blocked;
+}
+
+/* In any slot.  What is seldom is left to another function as a whole, so that the registers that it needs are saved
+ * only there. */
+static inline int loan_make(slc_publisher *publisher, size_t size, slc_loan *ret_loan) {
+  uint32_t slot;
+  if (__builtin_expect(!is_in_hand(publisher, size), 0)) return loan_fully(publisher, size, NULL, ret_loan);
+  slc__pub_loan(&publisher->on.pub, &slot);
+  loan_begin_first(&publisher->on, slot, size, ret_loan);
   return 0;
 }
 
@@ -141,33 +167,27 @@ static inline uint64_t timestamp_of_now(const slc_publisher *publisher) {
 
 /* One copy, into which the slot log's part is inlined. */
 __attribute__((noinline)) static int loan_publish(slc_publisher *publisher, struct slc__loan_entry *entry, size_t size,
-                                                  uint64_t timestamp, uint32_t flags, uint64_t *ret_ordinal) {
+                                                  uint64_t timestamp, uint64_t *ret_ordinal) {
   const struct slc__sending sending = {
       .size = size,
       .timestamp = timestamp,
-      .flags = entry->flags | flags,
-      .generation = entry->generation,
+      .flags = entry->spot.flags,
+      .generation = entry->spot.generation,
   };
   uint64_t ordinal;
-  int status = slc__pub_publish(&publisher->on.pub, entry->slot, &sending, &ordinal);
+  int status = slc__pub_publish(&publisher->on.pub, slc__loan_slot(entry), &sending, &ordinal);
   if (status != 0) return log_status(status);
-  loan_end(publisher, entry);
+  loan_end(&publisher->on, entry);
   if (ret_ordinal != NULL) *ret_ordinal = ordinal + 1;
   return 0;
 }
 
-/* The entry of a loan of which `size` bytes are to be published; NULL, and why not. */
-static inline struct slc__loan_entry *loan_open(slc_publisher *publisher, const slc_loan *loan, size_t size,
-                                                int *ret_status) {
-  struct slc__loan_entry *entry = slc__loan_find(&publisher->on, loan);
-  if (entry == NULL) {
-    *ret_status = stale(publisher, loan);
-    return NULL;
-  }
-  if (size != 0 && size <= entry->capacity) return entry;
-  *ret_status = slc__fail(SLC_INVALID, "a message of %zu bytes can't be published from a loan of %ju", size,
-                          (uintmax_t)entry->capacity);
-  return NULL;
+/* Why `size` bytes can't be published from this loan. */
+__attribute__((noinline, cold)) static int unpublishable(slc_publisher *publisher, const slc_loan *loan, size_t size) {
+  const struct slc__loan_entry *entry = slc__loan_find(&publisher->on, loan, 1);
+  if (entry == NULL) return stale(publisher, loan);
+  return slc__fail(SLC_INVALID, "a message of %zu bytes can't be published from a loan of %ju", size,
+                   (uintmax_t)entry->spot.capacity);
 }
 
 /* ---- what only those pay for who asked for it, out of the way of the others ---- */
@@ -222,23 +242,24 @@ static int call_before_send(const slc_publisher *publisher, void *payload, size_
 /* The callback has the last word about the payload, so the checksum comes after it.  What a channel begins with is none
  * of the application's messages. */
 static int loan_finish(slc_publisher *publisher, struct slc__loan_entry *entry, size_t size, uint64_t timestamp,
-                       uint32_t flags, uint64_t *ret_ordinal) {
-  if (publisher->before_send != NULL && (flags & SLC__FLAG_ACTIVATION) == 0) {
+                       uint64_t *ret_ordinal) {
+  if (publisher->before_send != NULL && (entry->spot.flags & SLC__FLAG_ACTIVATION) == 0) {
     int status = call_before_send(publisher, entry->data, &size);
     if (status != 0) return status;
   }
   if (publisher->checking.kind != SLC__CHECKSUM_NONE) {
     const struct slc__checked checked = {.size = size, .timestamp = timestamp, .payload = entry->data};
-    slc__checksum_write(&publisher->checking, &checked, slc__pub_extra(&publisher->on.pub, entry->slot));
+    slc__checksum_write(&publisher->checking, &checked, slc__pub_extra(&publisher->on.pub, slc__loan_slot(entry)));
   }
-  return loan_publish(publisher, entry, size, timestamp, flags, ret_ordinal);
+  return loan_publish(publisher, entry, size, timestamp, ret_ordinal);
 }
 
 __attribute__((noinline, cold)) static int special_loan(slc_publisher *publisher, size_t size,
                                                         const struct slc__retired *wanted, slc_loan *ret_loan) {
   slc__turn_begin(&publisher->turn);
   int status = move(publisher);
-  if (status == 0) status = loan_make(publisher, size, wanted, ret_loan);
+  if (status == 0)
+    status = wanted == NULL ? loan_make(publisher, size, ret_loan) : loan_fully(publisher, size, wanted, ret_loan);
   if (status == 0 && publisher->checking.metadata_size != 0)
     ret_loan->metadata = slc__pub_extra(&publisher->on.pub, ret_loan->slot);
   return end(publisher, status);
@@ -251,9 +272,9 @@ __attribute__((noinline, cold)) static int special_publish(slc_publisher *publis
   if (loan->timestamp_ns == 0 && is_look_due(publisher, timestamp)) look_around(publisher, timestamp);
   int status = move(publisher);
   if (status != 0) return end(publisher, status);
-  struct slc__loan_entry *entry = loan_open(publisher, loan, size, &status);
-  if (entry != NULL) status = loan_finish(publisher, entry, size, timestamp, 0, ret_ordinal);
-  return end(publisher, status);
+  struct slc__loan_entry *entry = slc__loan_find(&publisher->on, loan, size);
+  if (entry == NULL) return end(publisher, unpublishable(publisher, loan, size));
+  return end(publisher, loan_finish(publisher, entry, size, timestamp, ret_ordinal));
 }
 
 /* ---- loan, publish, discard, send ---- */
@@ -261,7 +282,7 @@ __attribute__((noinline, cold)) static int special_publish(slc_publisher *publis
 int slc_publisher_loan(slc_publisher *publisher, size_t size, slc_loan *ret_loan) {
   if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
   if (__builtin_expect(specials(publisher) != 0, 0)) return special_loan(publisher, size, NULL, ret_loan);
-  return loan_make(publisher, size, NULL, ret_loan);
+  return loan_make(publisher, size, ret_loan);
 }
 
 int slc_publisher_loan_slot(slc_publisher *publisher, const slc_retired *retired, size_t size, slc_loan *ret_loan) {
@@ -271,27 +292,37 @@ int slc_publisher_loan_slot(slc_publisher *publisher, const slc_retired *retired
   return special_loan(publisher, size, &wanted, ret_loan);
 }
 
+static inline int plain_publish(slc_publisher *publisher, const slc_loan *loan, size_t size, uint64_t timestamp,
+                                uint64_t *ret_ordinal) {
+  struct slc__loan_entry *entry = slc__loan_find(&publisher->on, loan, size);
+  if (entry == NULL) return unpublishable(publisher, loan, size);
+  return loan_publish(publisher, entry, size, timestamp, ret_ordinal);
+}
+
+__attribute__((noinline)) static int stamped_publish(slc_publisher *publisher, const slc_loan *loan, size_t size,
+                                                     uint64_t *ret_ordinal) {
+  uint64_t timestamp = (uint64_t)slc__clock_ns();
+  if (is_look_due(publisher, timestamp)) return special_publish(publisher, loan, size, ret_ordinal);
+  return plain_publish(publisher, loan, size, timestamp, ret_ordinal);
+}
+
 int slc_publisher_publish(slc_publisher *publisher, slc_loan *loan, size_t size, uint64_t *ret_ordinal) {
   if (slc__guard_forked(&publisher->guard)) return slc__guard_fail();
   if (__builtin_expect((loan->timestamp_ns | specials(publisher)) != 0, 0))
     return special_publish(publisher, loan, size, ret_ordinal);
-  uint64_t timestamp = timestamp_of_now(publisher);
-  if (is_look_due(publisher, timestamp)) return special_publish(publisher, loan, size, ret_ordinal);
-  int status = 0;
-  struct slc__loan_entry *entry = loan_open(publisher, loan, size, &status);
-  if (entry == NULL) return status;
-  return loan_publish(publisher, entry, size, timestamp, 0, ret_ordinal);
+  if (publisher->has_timestamp) return stamped_publish(publisher, loan, size, ret_ordinal);
+  return plain_publish(publisher, loan, size, 0, ret_ordinal);
 }
 
 static void loan_discard(slc_publisher *publisher, struct slc__loan_entry *entry) {
-  slc__pub_discard(&publisher->on.pub, entry->slot);
-  loan_end(publisher, entry);
+  slc__pub_discard(&publisher->on.pub, slc__loan_slot(entry));
+  loan_end(&publisher->on, entry);
 }
 
 int slc_publisher_discard(slc_publisher *publisher, slc_loan *loan) {
   int status = begin(publisher);
   if (status != 0) return status;
-  struct slc__loan_entry *entry = slc__loan_find(&publisher->on, loan);
+  struct slc__loan_entry *entry = slc__loan_find(&publisher->on, loan, 1);
   if (entry == NULL && slc__publisher_past_end(publisher, loan)) return end(publisher, 0);
   if (entry == NULL) return end(publisher, stale(publisher, loan));
   loan_discard(publisher, entry);
@@ -302,13 +333,14 @@ int slc_publisher_discard(slc_publisher *publisher, slc_loan *loan) {
 static int send_copy(slc_publisher *publisher, const void *data, size_t size, uint64_t timestamp, uint32_t flags,
                      uint64_t *ret_ordinal) {
   slc_loan loan;
-  int status = loan_make(publisher, size, NULL, &loan);
+  int status = loan_make(publisher, size, &loan);
   if (status != 0) return status;
   memcpy(loan.data, data, size);
   if (publisher->checking.metadata_size != 0)
     memset(slc__pub_extra(&publisher->on.pub, loan.slot), 0, publisher->checking.metadata_size);
-  struct slc__loan_entry *entry = slc__loan_find(&publisher->on, &loan);
-  status = loan_finish(publisher, entry, size, timestamp, flags, ret_ordinal);
+  struct slc__loan_entry *entry = slc__loan_find(&publisher->on, &loan, size);
+  entry->spot.flags |= flags;
+  status = loan_finish(publisher, entry, size, timestamp, ret_ordinal);
   if (status != 0) loan_discard(publisher, entry);
   return status;
 }

@@ -14,28 +14,43 @@
 #include "turn.h"
 #include "watchers.h"
 
-struct slc__loan_entry {
-  uint64_t capacity; /* 0: not on loan */
-  void *data;
-  uint32_t slot;
-  uint32_t token;
-  uint32_t generation; /* where the payload lies, when that is a later one; 0: the first */
+/* Where the payload of a loan lies. */
+struct slc__spot {
+  uint64_t capacity;   /* 0: not on loan */
   uint32_t flags;      /* SLC__FLAG_*: where that is */
+  uint32_t generation; /* when that is a later one; 0: the first */
 };
 
-/* A publisher on one channel.  When it is ready, that of its own thread but for what is said to be the lock's. */
-struct slc__stand {
-  struct slc__pub pub;
-  uint64_t slot_size;
-  uint64_t first_capacity; /* payload bytes of a slot in the first buffers; 0: a split channel */
-  struct slc__loan_entry *loans;
-  uint32_t *idle_loans; /* stack of the indices not on loan */
-  uint32_t idle_count;
-  uint32_t max_loans;
-  uint32_t token_step; /* a power of two >= max_loans */
-  bool is_ready;       /* `pub` has been made */
-  bool is_the_first;   /* that the channel ever had */
+/* Two to a cache line. */
+struct slc__loan_entry {
+  uint64_t name; /* the slot, and above it the token, as the loan has them; not on loan: no slot, the next token */
+  struct slc__spot spot;
+  union {
+    uint8_t *data;
+    struct slc__loan_entry *next; /* not on loan: of those that are not, either */
+  };
+};
 
+/* The payloads of the first buffers' slots: those that lie in the prefix, or those behind it. */
+struct slc__row {
+  struct slc__spot spot; /* of each; capacity 0: there are none */
+  uint8_t *first;        /* that of slot 0 */
+};
+
+/* A publisher on one channel.  When it is ready, that of its own thread but for what is said to be the lock's.  First
+ * what every loan and publish needs. */
+struct slc__stand {
+  struct slc__row in_prefix, behind;
+  struct slc__loan_entry *loans; /* `token_step` of them, of which the first `max_loans` are in use */
+  struct slc__loan_entry *idle;  /* the list of those not on loan */
+  uint32_t token_step;           /* a power of two >= max_loans */
+  uint32_t max_loans;
+  struct slc__pub pub;
+
+  uint64_t slot_size;
+  uint32_t loaned;   /* when it is past: how many are still on loan */
+  bool is_ready;     /* `pub` has been made */
+  bool is_the_first; /* that the channel ever had */
   struct slc__control control;
   struct slc__buffers buffers;
   struct slc__growth growth;
@@ -59,17 +74,18 @@ enum {
 
 struct slc_publisher {
   struct slc__guard guard;
-  struct slc__turn turn;
-  struct slc__stand on; /* the channel */
-  bool has_timestamp;
   _Atomic uint64_t is_special; /* SLC__SPECIAL_*; written under the client's lock */
+  int64_t visited_at;          /* when it looked at its connection last, CLOCK_MONOTONIC, ns */
+  struct slc__doorbell doorbell;
+  bool has_timestamp;
+  struct slc__stand on; /* the channel */
+
+  struct slc__turn turn;
   struct slc__checking checking;
   slc_before_send_fn before_send;
   void *callback_ctx;
   int64_t spin_ns;
-  struct slc__doorbell doorbell;
-  uint64_t refusals;  /* loans that found no slot */
-  int64_t visited_at; /* when it looked at its connection last, CLOCK_MONOTONIC, ns */
+  uint64_t refusals; /* loans that found no slot */
 
   struct slc__allocator allocator; /* of a split channel */
   slc_client *client;
@@ -124,12 +140,21 @@ bool slc__publisher_past_end(slc_publisher *publisher, const slc_loan *loan);
 /* What a channel begins with. */
 int slc__publisher_send_activation(slc_publisher *publisher);
 
-/* The entry of a loan; NULL: it is none of this stand's. */
-static inline struct slc__loan_entry *slc__loan_find(const struct slc__stand *stand, const slc_loan *loan) {
-  uint32_t index = loan->token & (stand->token_step - 1);
-  if (index >= stand->max_loans) return NULL;
-  struct slc__loan_entry *entry = &stand->loans[index];
-  return entry->capacity != 0 && entry->token == loan->token && entry->slot == loan->slot ? entry : NULL;
+static inline uint64_t slc__loan_name(uint32_t token, uint32_t slot) {
+  return (uint64_t)token << 32 | slot;
+}
+
+static inline uint32_t slc__loan_slot(const struct slc__loan_entry *entry) {
+  return (uint32_t)entry->name;
+}
+
+/* The entry of a loan from which `size` bytes, at least one, can be published; NULL: it has not so many, or is none of
+ * this stand's. */
+static inline struct slc__loan_entry *slc__loan_find(const struct slc__stand *stand, const slc_loan *loan,
+                                                     uint64_t size) {
+  struct slc__loan_entry *entry = &stand->loans[loan->token & (stand->token_step - 1)];
+  bool is_found = entry->name == slc__loan_name(loan->token, loan->slot) && size - 1 < entry->spot.capacity;
+  return is_found ? entry : NULL;
 }
 
 #endif

@@ -27,7 +27,6 @@ static void stand_deinit(slc_client *client, struct slc__stand *stand) {
   slc__mapping_deinit(&stand->buffers_mapping);
   slc__generations_deinit(&stand->growth.generations);
   slc__watchers_deinit(&stand->watchers);
-  free(stand->idle_loans);
   free(stand->loans);
 }
 
@@ -37,7 +36,6 @@ static void stand_forget(struct slc__stand *stand) {
   if (stand->is_ready) slc__pub_deinit(&stand->pub);
   slc__generations_forget(&stand->growth.generations);
   slc__watchers_deinit(&stand->watchers);
-  free(stand->idle_loans);
   free(stand->loans);
 }
 
@@ -48,20 +46,21 @@ static void fresh_drop(struct slc__stand *stand) {
   slc__mapping_deinit(&stand->control_mapping);
   slc__mapping_deinit(&stand->buffers_mapping);
   slc__watchers_deinit(&stand->watchers);
-  free(stand->idle_loans);
   free(stand->loans);
   free(stand);
 }
 
-static bool has_loans(const struct slc__stand *stand) {
-  return stand->idle_count < stand->max_loans;
+static uint32_t loans_count(const struct slc__stand *stand) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < stand->max_loans; i++) count += stand->loans[i].spot.capacity != 0;
+  return count;
 }
 
 /* Gives back what lies in shared memory, so that nothing is left to repair. */
 static void stand_leave(struct slc__stand *stand) {
   if (!stand->is_ready) return;
   for (uint32_t i = 0; i < stand->max_loans; i++)
-    if (stand->loans[i].capacity != 0) slc__pub_discard(&stand->pub, stand->loans[i].slot);
+    if (stand->loans[i].spot.capacity != 0) slc__pub_discard(&stand->pub, slc__loan_slot(&stand->loans[i]));
   slc__pub_leave(&stand->pub);
 }
 
@@ -182,10 +181,10 @@ static void stand_keep(slc_publisher *publisher, const struct slc__stand *old, s
 }
 
 static uint32_t tokens_beyond(const struct slc__stand *stand, uint32_t step) {
-  uint32_t greatest = 0;
+  uint64_t greatest = 0;
   for (uint32_t i = 0; i < stand->max_loans; i++)
-    if (stand->loans[i].token > greatest) greatest = stand->loans[i].token;
-  return greatest / step + 1;
+    if (stand->loans[i].name > greatest) greatest = stand->loans[i].name;
+  return (uint32_t)(greatest >> 32) / step + 1;
 }
 
 /* `moving` is ready.  The pushes that name it find it throughout. */
@@ -206,7 +205,8 @@ static void go_over(slc_publisher *publisher, struct slc__stand *past) {
   pthread_mutex_unlock(&client->lock);
   free(fresh);
   publisher->on.pub.needs_subscriber = publisher->options.needs_subscriber != 0;
-  if (has_loans(&old)) {
+  old.loaned = loans_count(&old);
+  if (old.loaned > 0) {
     stand_keep(publisher, &old, past);
   } else {
     stand_deinit(client, &old);
@@ -291,12 +291,11 @@ int slc__publisher_follow(slc_publisher *publisher) {
 bool slc__publisher_past_end(slc_publisher *publisher, const slc_loan *loan) {
   for (struct slc__stand **at = &publisher->past; *at != NULL; at = &(*at)->next) {
     struct slc__stand *past = *at;
-    struct slc__loan_entry *entry = slc__loan_find(past, loan);
+    struct slc__loan_entry *entry = slc__loan_find(past, loan, 1);
     if (entry == NULL) continue;
-    slc__pub_discard(&past->pub, entry->slot);
-    entry->capacity = 0;
-    past->idle_count++;
-    if (has_loans(past)) return true;
+    slc__pub_discard(&past->pub, slc__loan_slot(entry));
+    entry->spot.capacity = 0;
+    if (--past->loaned > 0) return true;
     *at = past->next;
     stand_leave(past);
     stand_deinit(publisher->client, past);

@@ -82,21 +82,31 @@ static void visit_now_and_then(void *ctx) {
 /* ---- the answer ------------------------------------------------------------------------------------------------- */
 
 void slc__loans_number(struct slc__stand *stand, uint32_t first) {
-  for (uint32_t i = 0; i < stand->max_loans; i++) stand->loans[i].token = first * stand->token_step + i;
+  for (uint32_t i = 0; i < stand->max_loans; i++)
+    stand->loans[i].name = slc__loan_name(first * stand->token_step + i, 0);
 }
 
 static int loans_make(struct slc__stand *stand, uint32_t max_loans) {
   uint32_t step = 1;
   while (step < max_loans) step *= 2;
-  stand->loans = calloc(max_loans, sizeof *stand->loans);
-  stand->idle_loans = calloc(max_loans, sizeof *stand->idle_loans);
-  if (stand->loans == NULL || stand->idle_loans == NULL)
-    return slc__fail(SLC_NO_MEMORY, "no memory for %u loans", max_loans);
-  for (uint32_t i = 0; i < max_loans; i++) stand->idle_loans[i] = max_loans - 1 - i;
-  stand->max_loans = stand->idle_count = max_loans;
+  stand->loans = calloc(step, sizeof *stand->loans);
+  if (stand->loans == NULL) return slc__fail(SLC_NO_MEMORY, "no memory for %u loans", max_loans);
+  for (uint32_t i = 1; i < max_loans; i++) stand->loans[i - 1].next = &stand->loans[i];
+  stand->idle = stand->loans;
+  stand->max_loans = max_loans;
   stand->token_step = step;
   slc__loans_number(stand, 1);
   return 0;
+}
+
+/* What is too large for the prefix goes behind it; where no slot has so many bytes, nothing does. */
+static void rows_make(struct slc__stand *stand) {
+  const struct slc__buffers *buffers = &stand->buffers;
+  uint64_t in_prefix = buffers->inline_max < buffers->capacity ? buffers->inline_max : buffers->capacity;
+  stand->in_prefix = (struct slc__row){.spot = {.capacity = in_prefix, .flags = SLC__FLAG_INLINE},
+                                       .first = buffers->slots + offsetof(struct slc__prefix, inline_payload)};
+  stand->behind =
+      (struct slc__row){.spot = {.capacity = buffers->capacity}, .first = buffers->slots + buffers->payload_offset};
 }
 
 static int objects_map(struct slc__stand *stand, const struct slc__geometry *shape, struct slc__received *received) {
@@ -112,7 +122,7 @@ static int objects_map(struct slc__stand *stand, const struct slc__geometry *sha
   slc__control_init(&stand->control, shape, stand->control_mapping.base);
   slc__buffers_init(&stand->buffers, shape, stand->buffers_mapping.base);
   stand->slot_size = shape->slot_size;
-  stand->first_capacity = stand->buffers.capacity;
+  rows_make(stand);
   return 0;
 }
 

@@ -51,6 +51,11 @@ static inline void message_fill(slc_subscriber *subscriber, const struct slc__ta
       .publisher = taken->publisher,
       .hold = taken->hold + subscriber->on.hold_base,
       .slot = taken->slot,
+      .flags = 0,
+      .metadata = NULL,
+      .metadata_size = 0,
+      .virtual_id = 0,
+      .virtual_ordinal = 0,
   };
 }
 
@@ -102,10 +107,9 @@ typedef int (*take_fn)(struct slc__sub *sub, struct slc__taken *ret);
 static int take_once(slc_subscriber *subscriber, take_fn take, slc_message *ret_message) {
   int status = slc__subscriber_here(subscriber);
   if (status != 0) return status;
-  struct slc__taken taken;
-  status = take(&subscriber->on.sub, &taken);
+  status = take(&subscriber->on.sub, &subscriber->taken);
   if (status != 0) return take_nothing(subscriber, status);
-  status = slc__subscriber_hold(subscriber, &taken, ret_message);
+  status = slc__subscriber_hold(subscriber, &subscriber->taken, ret_message);
   readiness_keep(subscriber);
   return status;
 }
@@ -137,10 +141,9 @@ __attribute__((noinline, cold)) static int take_failed(slc_subscriber *subscribe
 static inline int take_by(slc_subscriber *subscriber, take_fn take, slc_message *ret_message) {
   if (slc__guard_forked(&subscriber->guard)) return slc__guard_fail();
   if (__builtin_expect(!subscriber->takes_plainly, 0)) return take_fully(subscriber, take, ret_message);
-  struct slc__taken taken;
-  int status = take(&subscriber->on.sub, &taken);
-  if (status != 0) return take_failed(subscriber, status, take, ret_message);
-  message_fill(subscriber, &taken, ret_message);
+  int status = take(&subscriber->on.sub, &subscriber->taken);
+  if (__builtin_expect(status != 0, 0)) return take_failed(subscriber, status, take, ret_message);
+  message_fill(subscriber, &subscriber->taken, ret_message);
   return 0;
 }
 
@@ -154,8 +157,8 @@ int slc_subscriber_take_newest(slc_subscriber *subscriber, slc_message *ret_mess
 
 static inline int held_release(slc_subscriber *subscriber, const slc_message *message) {
   uint32_t hold = message->hold - subscriber->on.hold_base;
-  bool is_held = subscriber->on.attached && hold < subscriber->on.sub.max_holds && message->ordinal != 0 &&
-                 subscriber->on.held[hold].ordinal == message->ordinal;
+  bool is_held = hold < subscriber->on.sub.max_holds && message->ordinal != 0 &&
+                 subscriber->on.held[hold].ordinal == message->ordinal; /* before it is attached it has no holds */
   if (!is_held) return slc__fail(SLC_STALE, "this message is not held any more: it was released, or never taken");
   struct slc__held *held = &subscriber->on.held[hold];
   if (__builtin_expect(held->generation != 0, 0)) generation_count(subscriber, held->generation, -1);

@@ -54,10 +54,11 @@ struct slc__seat {
 
 struct slc_subscriber {
   struct slc__guard guard;
-  bool takes_plainly;    /* attached, and nothing is to be done for a message but to take it */
-  bool releases_plainly; /* one thread, and nothing is held elsewhere */
-  struct slc__turn turn;
+  bool takes_plainly;      /* attached, and nothing is to be done for a message but to take it */
+  bool releases_plainly;   /* one thread, and nothing is held elsewhere */
+  struct slc__taken taken; /* by the take under way: with nothing of its own on the stack, that needs no canary */
   struct slc__seat on;
+  struct slc__turn turn;
   int bell_fd; /* receiving end of the pair; -1: no readiness descriptor asked for */
   int ring_fd; /* sending end */
   int epoll_fd;

@@ -33,7 +33,7 @@ const char *slc__status_text(int status); /* the sentence */
     slc__error_set(slc__failed_with, __VA_ARGS__);                                                                     \
     slc__failed_with;                                                                                                  \
   })
-void slc__error_set(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void slc__error_set(int status, const char *format, ...) __attribute__((cold, format(printf, 2, 3)));
 /* The thread's last sentence, or the status's own when there is none. */
 const char *slc__error_detail(void);
 void slc__error_clear(void);

@@ -8,6 +8,7 @@
 #include "slotcast/status.h"
 
 static inline _Atomic uint32_t *slc__hold_at(const struct slc__sub *sub, uint32_t hold) {
+  if (__builtin_expect(hold < SLC__LINE_HOLDS, 1)) return &sub->line->holds[hold]; /* without a division */
   return &sub->line[hold / SLC__LINE_HOLDS].holds[hold % SLC__LINE_HOLDS];
 }
 
@@ -65,14 +66,14 @@ static inline bool slc__held_is_hidden(const struct slc__sub *sub, uint32_t slot
   return special != SLC__FLAG_VIRTUAL || !slc__virtual_is_ours(sub, slot);
 }
 
-/* The payload of a held message in a later generation of buffers (see take.c). */
-int slc__held_payload_of_later(struct slc__sub *sub, uint64_t n, uint32_t slot, struct slc__taken *ret,
-                               uint64_t *ret_capacity);
+/* The payload of a held message in a later generation of buffers (see take.c).  Apart, since the others need nothing on
+ * the stack. */
+__attribute__((noinline)) int slc__held_payload_of_later(struct slc__sub *sub, uint64_t n, uint32_t slot,
+                                                         struct slc__taken *ret, uint64_t *ret_capacity);
 
 /* Where the payload of a held message lies, and how much room there is. */
-static inline int slc__held_payload(struct slc__sub *sub, uint64_t n, uint32_t slot, struct slc__taken *ret,
-                                    uint64_t *ret_capacity) {
-  const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, slot);
+static inline int slc__held_payload(struct slc__sub *sub, uint64_t n, uint32_t slot, const struct slc__prefix *prefix,
+                                    struct slc__taken *ret, uint64_t *ret_capacity) {
   ret->generation = 0;
   if ((ret->flags & SLC__FLAG_INLINE) != 0) {
     ret->payload = prefix->inline_payload;
@@ -91,11 +92,11 @@ static inline int slc__held_payload(struct slc__sub *sub, uint64_t n, uint32_t s
 static inline int slc__held_read(struct slc__sub *sub, uint64_t n, uint32_t slot, uint32_t hold,
                                  struct slc__taken *ret) {
   const struct slc__prefix *prefix = slc__buffers_prefix(&sub->buffers, slot);
-  uint64_t size = atomic_load_explicit(&prefix->size, memory_order_relaxed), capacity = 0;
+  uint64_t size = atomic_load_explicit(&prefix->size, memory_order_relaxed);
   uint32_t flags = atomic_load_explicit(&prefix->flags, memory_order_relaxed);
   ret->flags = flags & 0xffff;
-  int status = slc__held_payload(sub, n, slot, ret, &capacity);
-  if (__builtin_expect(status != SLC_OK || size == 0 || size > capacity, 0)) {
+  int status = slc__held_payload(sub, n, slot, prefix, ret, &ret->size); /* how much it could be */
+  if (__builtin_expect(status != SLC_OK || size - 1 >= ret->size, 0)) {
     slc__hold_drop(sub, hold);
     return status == SLC_OK ? SLC_CORRUPT : status;
   }
