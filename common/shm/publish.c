@@ -351,7 +351,8 @@ static bool has_payload_lines(const struct slc__pub *pub) {
  * writing would do nothing to a line that is there for reading. */
 static void own_payload_line(const struct slc__pub *pub, uint32_t slot) {
   volatile uint8_t *first = (uint8_t *)slc__buffers_prefix(&pub->buffers, slot) + pub->buffers.payload_offset;
-  *first = *first;
+  uint8_t kept = *first;
+  *first = kept;
 }
 
 /* What a reader read from a slot that it has released comes before what is written there next: acquire, for each hold.
