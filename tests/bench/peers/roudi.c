@@ -31,9 +31,10 @@ int roudi_start(struct bench *bench) {
 
 /* Everything that it made has these names; the second is the segment, which has its group's. */
 static void remove_remains(void) {
-  char segment[PATH_MAX];
-  const struct group *group = getgrgid(getegid());
-  snprintf(segment, sizeof segment, "/dev/shm/%s", group != NULL ? group->gr_name : "");
+  char segment[PATH_MAX], names[4096];
+  struct group entry, *group = NULL;
+  bool is_known = getgrgid_r(getegid(), &entry, names, sizeof names, &group) == 0 && group != NULL;
+  snprintf(segment, sizeof segment, "/dev/shm/%s", is_known ? group->gr_name : "");
   const char *const remains[] = {"/dev/shm/iceoryx_mgmt", segment, "/tmp/roudi", "/tmp/roudi.lock",
                                  "/tmp/iox-unique-roudi.lock"};
   for (size_t i = 0; i < sizeof remains / sizeof remains[0]; i++) unlink(remains[i]);
