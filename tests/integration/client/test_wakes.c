@@ -177,10 +177,10 @@ static void check_way(enum way way, uint64_t calls_per_message) {
   assert_int_equal(bedroom->in_vain, 0);
   assert_int_equal(wakes, MESSAGES * calls_per_message);
   /* Once a second it looks whether the broker is there, and who stops the process (a debugger, a frozen machine) makes
-   * it sleep once more. */
+   * it sleep once more.  Who loses its processor after saying that it sleeps, and is woken before it has it back, slept
+   * once less. */
   int64_t looks = bedroom->elapsed_ns / (1000 * MS) + 1;
-  assert_true(bedroom->sleeps >= MESSAGES - 1); /* the first sleep may have begun before counting */
-  assert_true(bedroom->sleeps <= MESSAGES + MESSAGES / 10 + looks);
+  assert_in_range(bedroom->sleeps, MESSAGES - MESSAGES / 10, MESSAGES + MESSAGES / 10 + looks);
   munmap(bedroom, sizeof *bedroom);
 }
 
