@@ -1,8 +1,8 @@
 # slotcast_add_test(NAME <name> SOURCES <file>... [LIBS <target>...] [LABELS <label>...] [TIMEOUT <seconds>]
 #                   [ENV <NAME=value>...])
 # A cmocka program in ${CMAKE_BINARY_DIR}/tests and a ctest of the same name.  The time-out is the watchdog: it is
-# far beyond what the test takes on a loaded machine.  The environment has SLOTCAST_BIN_DIR (where slotcast and
-# slotcastd are) and SLOTCAST_SOURCE_DIR.
+# far beyond what the test takes on a loaded machine, and beyond that of its own, where it has one (support/leaks.h).
+# The environment has SLOTCAST_BIN_DIR (where slotcast and slotcastd are) and SLOTCAST_SOURCE_DIR.
 #
 # slotcast_test_defaults(<ctest name> [LABELS ..] [TIMEOUT ..] [ENV ..]) gives the same to a test added by hand.
 
@@ -13,7 +13,7 @@ set(SLOTCAST_TEST_DIR ${CMAKE_BINARY_DIR}/tests)
 function(slotcast_test_defaults test)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "LABELS;ENV")
   if(NOT arg_TIMEOUT)
-    set(arg_TIMEOUT 120)
+    set(arg_TIMEOUT 900)
   endif()
   set_tests_properties(${test} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}" SKIP_RETURN_CODE 77)
   set_property(TEST ${test} PROPERTY ENVIRONMENT

@@ -469,7 +469,7 @@ static bool shm_make_ours(void) {
 static void step_daemon(struct daemon *daemon) {
   daemon->run.directory = daemon->directory;
   daemon->run.out = STDERR_FILENO;
-  test_watchdog(fault_is_all() ? 3000 : 100);
+  test_watchdog(fault_is_all() ? WATCHDOG_SECONDS_ALL : TEST_WATCHDOG_SECONDS);
   fault_step_allocations(daemon, daemon_step, 10);
   fault_step_calls(daemon, daemon_step, 30);
   assert_int_equal(rmdir(daemon->directory), 0);

@@ -9,12 +9,12 @@
 
 #include "fault/plan.h"
 
-enum { TRIES = 20000, QUIET_TRIES = 10, WATCHDOG_SECONDS = 100, WATCHDOG_SECONDS_ALL = 3000 };
+enum { TRIES = 20000, QUIET_TRIES = 10 };
 
 void watched_start(struct watched *watched) {
   *watched = (struct watched){0};
   test_broker_start(&watched->broker);
-  test_watchdog(fault_is_all() ? WATCHDOG_SECONDS_ALL : WATCHDOG_SECONDS);
+  test_watchdog(fault_is_all() ? WATCHDOG_SECONDS_ALL : TEST_WATCHDOG_SECONDS);
   atomic_store(&fault_page->broker.pid, watched->broker.pid);
   fault_arm(&fault_page->broker, NULL);
 }

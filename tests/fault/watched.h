@@ -7,6 +7,8 @@
 #include "slotcast/slotcast.h"
 #include "support/broker.h"
 
+enum { WATCHDOG_SECONDS_ALL = 3000 }; /* of a test that leaves nothing out */
+
 struct watched {
   struct test_broker broker;
   slc_client *clients[2]; /* ask by turns; NULL when the connection was ended */

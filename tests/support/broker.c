@@ -12,7 +12,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define WATCHDOG_SECONDS 100
 enum { FIXED_ARGUMENTS = 5, ARGUMENTS_MAX = 16 };
 #define SOCKET_NAME "broker.sock"
 #define GENERATION_SUFFIX ".generation"
@@ -89,7 +88,7 @@ void test_broker_start_with(struct test_broker *broker, const char *const *optio
 void test_broker_start_shadowed(struct test_broker *broker, int shadows, const char *const *options) {
   memset(broker, 0, sizeof *broker);
   broker->options = options;
-  test_watchdog(WATCHDOG_SECONDS);
+  test_watchdog(TEST_WATCHDOG_SECONDS);
   test_leaks_note(&broker->leaks);
   for (; broker->shadow_count < shadows; broker->shadow_count++)
     test_shadow_start(&broker->shadows[broker->shadow_count]);

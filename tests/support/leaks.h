@@ -18,8 +18,10 @@ void test_leaks_note(struct test_leaks *ret_leaks);
 int test_leaks_check(const struct test_leaks *before);
 
 #define TEST_STATUS_WATCHDOG 124
+/* Generous: it is there for what hangs, and measures nothing. */
+#define TEST_WATCHDOG_SECONDS 300
 /* Ends this process with TEST_STATUS_WATCHDOG, and a word on stderr, unless it is called again before `seconds` have
- * passed; 0 calls it off.  Generous: it is there for what hangs, and measures nothing. */
+ * passed; 0 calls it off. */
 void test_watchdog(unsigned seconds);
 
 #endif

@@ -27,7 +27,7 @@
 
 #include "support/broker.h"
 
-enum { FIRST_FD = 3, WATCHDOG_SECONDS = 100, FDS_MAX = 253 };
+enum { FIRST_FD = 3, FDS_MAX = 253 };
 
 static void check(bool is_good, const char *what) {
   if (is_good) return;
@@ -47,7 +47,7 @@ static int bound_socket(int type, const char *path) {
 
 void test_manager_init(struct test_manager *manager, bool is_listening) {
   *manager = (struct test_manager){.is_listening = is_listening, .store_max = 1 << 20, .listen_fd = -1};
-  test_watchdog(WATCHDOG_SECONDS);
+  test_watchdog(TEST_WATCHDOG_SECONDS);
   test_leaks_note(&manager->leaks);
   snprintf(manager->directory, sizeof manager->directory, "/tmp/slotcast-test-XXXXXX");
   check(mkdtemp(manager->directory) != NULL, "mkdtemp");

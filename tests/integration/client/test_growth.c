@@ -393,7 +393,7 @@ static pid_t load_start(bool is_publisher, uint32_t number, const int begin[2], 
   pid_t pid = fork();
   assert_true(pid >= 0);
   if (pid != 0) return pid;
-  test_watchdog(120);
+  test_watchdog(TEST_WATCHDOG_SECONDS);
   close(begin[1]);
   if (is_publisher) {
     load_publisher(number, begin[0]);

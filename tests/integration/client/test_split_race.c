@@ -188,7 +188,7 @@ static void run_race(const struct test_broker *broker, bool grows) {
   pthread_barrierattr_init(&attributes);
   pthread_barrierattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
   pthread_barrier_init(&race->barrier, &attributes, RACERS);
-  test_watchdog(100 + 2 * (unsigned)rounds_wanted);
+  test_watchdog(TEST_WATCHDOG_SECONDS + 2 * (unsigned)rounds_wanted);
   pid_t racers[RACERS];
   for (uint32_t i = 0; i < RACERS; i++) {
     racers[i] = fork();

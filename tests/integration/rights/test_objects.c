@@ -229,7 +229,7 @@ static struct test_leaks before;
 
 static int note(void **state) {
   (void)state;
-  test_watchdog(100);
+  test_watchdog(TEST_WATCHDOG_SECONDS);
   test_leaks_note(&before);
   return 0;
 }

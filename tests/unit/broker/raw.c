@@ -16,8 +16,6 @@
 #include "base/log.h"
 #include "support/leaks.h"
 
-enum { WATCHDOG_SECONDS = 100 };
-
 static _Noreturn void give_up(const char *what) {
   fprintf(stderr, "raw client: %s: %s (%s)\n", what, strerror(errno), slc__error_detail());
   _exit(1);
@@ -64,7 +62,7 @@ static _Noreturn void serve(const struct raw_broker *broker, const struct limits
 void raw_broker_start(struct raw_broker *broker, const struct limits *limits) {
   int log[2];
   char ready[64];
-  test_watchdog(WATCHDOG_SECONDS);
+  test_watchdog(TEST_WATCHDOG_SECONDS);
   memset(broker, 0, sizeof *broker);
   snprintf(broker->directory, sizeof broker->directory, "/tmp/slotcast-raw-XXXXXX");
   if (mkdtemp(broker->directory) == NULL) give_up("mkdtemp");

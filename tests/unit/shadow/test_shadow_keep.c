@@ -14,14 +14,12 @@
 #include "support/leaks.h"
 #include "support/shadow.h"
 
-enum { WATCHDOG_SECONDS = 60 };
-
 static struct test_shadow shadow;
 static struct test_leaks leaks;
 
 static int setup(void **state) {
   (void)state;
-  test_watchdog(WATCHDOG_SECONDS);
+  test_watchdog(TEST_WATCHDOG_SECONDS);
   test_leaks_note(&leaks);
   test_shadow_start(&shadow);
   return 0;

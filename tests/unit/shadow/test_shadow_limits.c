@@ -24,7 +24,6 @@
 #include "support/shadow.h"
 
 enum {
-  WATCHDOG_SECONDS = 100,
   MANY = 40000,
   ASIDE = 1000,        /* descriptors of the test and of the shadow that are not records' */
   ON_THEIR_WAY = 3000, /* at most, of the user */
@@ -36,7 +35,7 @@ static struct test_shadow shadow;
 static struct test_leaks leaks;
 
 static void begin(const char *const *options) {
-  test_watchdog(WATCHDOG_SECONDS);
+  test_watchdog(TEST_WATCHDOG_SECONDS);
   test_leaks_note(&leaks);
   test_shadow_start_with(&shadow, options);
 }

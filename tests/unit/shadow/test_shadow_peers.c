@@ -19,13 +19,13 @@
 #include "support/leaks.h"
 #include "support/shadow.h"
 
-enum { WATCHDOG_SECONDS = 60, OTHER_UID = 61234, ANOTHER_UID = 61235, SILENT_CONNECTIONS = 50 };
+enum { OTHER_UID = 61234, ANOTHER_UID = 61235, SILENT_CONNECTIONS = 50 };
 
 static struct test_shadow shadow;
 static struct test_leaks leaks;
 
 static void begin(const char *const *options) {
-  test_watchdog(WATCHDOG_SECONDS);
+  test_watchdog(TEST_WATCHDOG_SECONDS);
   test_leaks_note(&leaks);
   test_shadow_start_with(&shadow, options);
 }

@@ -103,7 +103,7 @@ int store_world_setup(void **state) {
   struct store_world *world = calloc(1, sizeof *world);
   assert_non_null(world);
   *state = world;
-  test_watchdog(100);
+  test_watchdog(TEST_WATCHDOG_SECONDS);
   open_loop(world);
   char directory[] = "/tmp/slotcast-store-XXXXXX";
   assert_non_null(mkdtemp(directory));
