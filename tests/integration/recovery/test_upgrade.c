@@ -215,6 +215,7 @@ static void stream_open(struct stream *stream) {
   slc_subscriber_options subscribing = SLC_SUBSCRIBER_OPTIONS_INIT;
   options.on_connection = on_connection;
   options.callback_ctx = stream;
+  options.reconnect_timeout_ns = -1; /* an upgrade takes as long as it takes */
   publishing.slots = 16;
   publishing.slot_size = 64;
   publishing.reliable = 1;
@@ -321,10 +322,12 @@ static void test_upgrade_goes_on_feeding_the_watchdog(void **state) {
 
 /* The old one goes on: also those are served that were before. */
 static void check_refused(struct stage *stage) {
+  slc_client_options options = SLC_CLIENT_OPTIONS_INIT;
   slc_client *client = NULL;
   slc_channel_info *info = NULL;
+  options.reconnect_timeout_ns = -1;
   test_manager_attend(&stage->manager);
-  check_ok(slc_client_open(NULL, &client));
+  check_ok(slc_client_open(&options, &client));
   test_manager_attend_end(&stage->manager);
   pid_t before = stage->manager.pid;
   assert_false(test_manager_upgrade(&stage->manager));
