@@ -216,7 +216,7 @@ struct virtual {
   uint64_t left; /* the number of its last user's leaving */
 };
 
-/* Something that has been so since then, at an ordinal (watch.c). */
+/* Something that has been so since then (watched_ns), at an ordinal (watch.c). */
 struct span {
   uint64_t at, since;
   bool is_told;
@@ -275,6 +275,7 @@ struct broker {
   LIST_HEAD(, helper) helpers;
   struct events *events; /* NULL: none are told */
   uv_timer_t watch;      /* for slow subscribers */
+  uint64_t watched_ns;   /* time that has passed between its looks, counted by looks */
   bool is_telling;       /* somebody subscribed to events at the last look for them */
   void *channels;        /* tsearch tree by name */
   bool is_closing;

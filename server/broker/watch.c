@@ -6,7 +6,6 @@
  * read is a figure that its owner may change meanwhile or may have made up; it goes into what is told, and into a
  * verdict about its owner, and nowhere else.  A publisher may so have reliable subscribers disconnected: it could spoil
  * the channel for them in any case. Thread: the loop's. */
-#include "base/clock.h"
 #include "broker/broker.h"
 #include "shm/gate.h"
 #include "shm/words.h"
@@ -70,8 +69,8 @@ static uint64_t limit_of(const struct user *user) {
 }
 
 /* How long something has been so, ns, seen at `at` (NOTHING: it is not so) at every look. */
-static uint64_t lasting(struct span *span, uint64_t at) {
-  uint64_t now = (uint64_t)slc__clock_ns();
+static uint64_t lasting(const struct user *user, struct span *span, uint64_t at) {
+  uint64_t now = user->process->broker->watched_ns;
   if (at != span->at) *span = (struct span){.at = at, .since = now};
   return at == NOTHING ? 0 : now - span->since;
 }
@@ -86,14 +85,14 @@ static bool look_for_loss(struct user *user, const struct slc__hold_line *line) 
     event_of_user(user, &event);
   }
   user->watch.lost = lost;
-  uint64_t stood = lasting(&user->watch.overrun, unseen > 0 ? cursor_of(line) : NOTHING);
+  uint64_t stood = lasting(user, &user->watch.overrun, unseen > 0 ? cursor_of(line) : NOTHING);
   return !user->is_reliable && (lost > unseen || stood >= limit_of(user));
 }
 
 /* True: it has lasted too long, which is told once. */
 static bool look_for_span(struct user *user, const struct slc__hold_line *line, struct span *span, uint64_t at,
                           enum slc_event_kind kind) {
-  uint64_t lasted = lasting(span, at);
+  uint64_t lasted = lasting(user, span, at);
   if (lasted < limit_of(user) || at == NOTHING) return false;
   if (span->is_told) return true;
   slc_event event = {.kind = kind,
@@ -199,8 +198,17 @@ static void look_at(struct channel *channel, void *ctx) {
   for_each_subscriber(channel, look);
 }
 
+/* So that what lasts longer than the limit is seen before it has lasted twice as long, within bounds. */
+static uint64_t look_ms(const struct broker *broker) {
+  uint64_t half = broker->options.slow_hold_ms / 2;
+  if (half == 0 || half > LOOK_MS_MAX) return LOOK_MS_MAX;
+  return half < LOOK_MS_MIN ? LOOK_MS_MIN : half;
+}
+
+/* Time is counted by looks: where the whole machine has stood still, nobody was slow meanwhile. */
 static void on_look(uv_timer_t *timer) {
   struct broker *broker = timer->data;
+  broker->watched_ns += look_ms(broker) * NS_PER_MS;
   broker->is_telling = events_are_wanted(broker);
   struct looking looking = {.is_telling = broker->is_telling};
   channel_for_each(broker, look_at, &looking);
@@ -210,13 +218,6 @@ static void on_look(uv_timer_t *timer) {
 void watch_init(struct broker *broker) {
   uv_timer_init(broker->loop, &broker->watch);
   broker->watch.data = broker;
-}
-
-/* So that what lasts longer than the limit is seen before it has lasted twice as long, within bounds. */
-static uint64_t look_ms(const struct broker *broker) {
-  uint64_t half = broker->options.slow_hold_ms / 2;
-  if (half == 0 || half > LOOK_MS_MAX) return LOOK_MS_MAX;
-  return half < LOOK_MS_MIN ? LOOK_MS_MIN : half;
 }
 
 void watch_begin(struct broker *broker, const struct channel *channel) {
