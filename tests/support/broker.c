@@ -56,12 +56,7 @@ static void session_find(struct test_broker *broker) {
 static void broker_begin(struct test_broker *broker, bool waits) {
   const char *arguments[ARGUMENTS_MAX + 1] = {test_program("slotcastd"), "--socket", broker->socket, "--backend",
                                               test_backend()};
-  const char *slow_hold = getenv("SLOTCAST_TEST_SLOW_HOLD");
   int count = FIXED_ARGUMENTS;
-  if (slow_hold != NULL) {
-    arguments[count++] = "--slow-hold";
-    arguments[count++] = slow_hold;
-  }
   for (int i = 0; i < broker->shadow_count; i++) {
     arguments[count++] = "--shadow";
     arguments[count++] = broker->shadows[i].socket;
