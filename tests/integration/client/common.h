@@ -73,6 +73,14 @@ static inline slc_subscriber_stats subscriber_stats(slc_subscriber *subscriber) 
   return stats;
 }
 
+/* Whatever the broker still had to do for what it has answered before this, it has done. */
+static inline void broker_settle(slc_client *client) {
+  slc_channel_info *list;
+  size_t count;
+  check_ok(slc_channel_list(client, &list, &count));
+  slc_channel_list_free(list, count);
+}
+
 /* ---- processes that are stopped ---- */
 
 static inline void await_stop(pid_t pid) {

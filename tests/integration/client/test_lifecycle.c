@@ -399,7 +399,7 @@ static void test_broker_hangs(void **state) {
   size_t count = 0;
   slc_publisher *publisher = publish_impatiently(client);
   slc_subscriber *subscriber = subscribe_impatiently(client);
-  kill(broker->pid, SIGSTOP);
+  stop(broker->pid);
   check_status(slc_channel_list(client, &list, &count), SLC_TIMED_OUT);
   assert_non_null(strstr(slc_error_detail(), "has not answered within 0.020 s"));
   check_status(slc_publisher_open(client, "another", NULL, &nobody), SLC_TIMED_OUT);

@@ -480,6 +480,7 @@ static void test_waits_by_descriptor(void **state) {
   assert_true(readable(fd, 0));
   struct child other = child_start(SLC_START_NEWEST, 1, false, loan_all);
   child_heard(&other);
+  broker_settle(client); /* it rings publishers after it has answered a newcomer */
   uint64_t sent = 0;
   while (slc_publisher_send(publisher, &sent, sizeof sent, NULL) == 0) sent++;
   assert_false(readable(fd, 0));
