@@ -15,7 +15,7 @@
 #define SPLIT_CHANNEL "fault/split"
 #define LOAN_NS INT64_C(1000000)
 #define RECONNECT_NS INT64_C(20000000)
-#define FAR_NS (20 * INT64_C(1000000000)) /* what is due comes at once; a lost wake-up would take this long */
+#define FAR_NS (60 * INT64_C(1000000000)) /* what is due comes at once; a lost wake-up would take this long */
 
 enum {
   MESSAGES = 40,
