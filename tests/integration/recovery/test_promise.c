@@ -83,6 +83,13 @@ static bool is_there(const struct test_broker *broker, const char *channel) {
 
 /* ---- nobody is told what is not on record ---- */
 
+static void stop(pid_t pid) {
+  int status;
+  assert_int_equal(kill(pid, SIGSTOP), 0);
+  assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+  assert_true(WIFSTOPPED(status));
+}
+
 static void test_what_is_not_on_record_was_never_told(void **state) {
   (void)state;
   struct test_broker *broker = start(1, NULL);
@@ -91,7 +98,7 @@ static void test_what_is_not_on_record_was_never_told(void **state) {
   open_client(&raw, broker);
   assert_false(is_there(broker, "a")); /* its hello is behind it */
   int before = descriptors_of(broker);
-  kill(broker->shadows[0].pid, SIGSTOP);
+  stop(broker->shadows[0].pid);
   ask_to_publish(&raw, "a");
   await_handled(broker, before);
   test_broker_kill(broker);
@@ -113,7 +120,7 @@ static void test_every_shadow_has_it_first(void **state) {
     const char *channel = stopped == 0 ? "a" : "b";
     open_client(&raw, broker);
     int before = descriptors_of(broker);
-    kill(broker->shadows[stopped].pid, SIGSTOP);
+    stop(broker->shadows[stopped].pid);
     ask_to_publish(&raw, channel);
     await_handled(broker, before);
     assert_int_equal(recv(raw.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT), -1);
