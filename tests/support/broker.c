@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { FIXED_ARGUMENTS = 5, ARGUMENTS_MAX = 16 };
+enum { FIXED_ARGUMENTS = 5, ARGUMENTS_MAX = 16, SWEEP_MS = 1000 };
 #define SOCKET_NAME "broker.sock"
 #define GENERATION_SUFFIX ".generation"
 #define SHM_DIRECTORY "/dev/shm"
@@ -142,13 +143,30 @@ int test_broker_names(const struct test_broker *broker) {
   return shm_count(&now, false);
 }
 
+/* Begins, which is when a broker sweeps, and ends. */
+static void another_broker(void) {
+  struct test_broker other = {.directory = "/tmp/slotcast-test-XXXXXX"};
+  if (mkdtemp(other.directory) == NULL) test_give_up("mkdtemp");
+  snprintf(other.socket, sizeof other.socket, "%s/" SOCKET_NAME, other.directory);
+  broker_launch(&other);
+  kill(other.pid, SIGTERM);
+  broker_reap(&other);
+  rmdir(other.directory);
+}
+
 /* After a kill the broker of another test may be sweeping the same session: ours leaves that to it, and its end is seen
- * by inotify.  The watchdog ends what never comes. */
+ * by inotify.  If that one is killed in the middle of it, the next one to begin sweeps the rest.  The watchdog ends
+ * what never comes. */
 static void sweep_await(const struct test_broker *broker) {
   _Alignas(struct inotify_event) char buffer[4096];
   int watch = inotify_init1(IN_CLOEXEC);
   if (watch < 0 || inotify_add_watch(watch, SHM_DIRECTORY, IN_DELETE) < 0) test_give_up("inotify");
-  while (shm_count(broker, false) > 0 && read(watch, buffer, sizeof buffer) > 0) {
+  struct pollfd deleted = {.fd = watch, .events = POLLIN};
+  while (shm_count(broker, false) > 0) {
+    if (poll(&deleted, 1, SWEEP_MS) == 0)
+      another_broker();
+    else if (read(watch, buffer, sizeof buffer) < 0)
+      test_give_up("inotify");
   }
   close(watch);
 }
