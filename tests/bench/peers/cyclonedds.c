@@ -3,7 +3,6 @@
  * that a stream through it may lose messages.  Thread: main, of each process; CycloneDDS has its own. */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <dds/dds.h>
 #include <dds/ddsc/dds_loan_api.h>
@@ -19,7 +18,7 @@
 enum { SHARED_QUEUE = 64, AHEAD = 400, BLOCKED_S = 10 };
 
 static const struct topic *sent, *received;
-static bool is_shared; /* set before anybody is forked */
+static bool is_shared;
 static dds_entity_t participant, writer, reader, wait_set;
 static void *sample; /* what is written when nothing is lent */
 static bool has_loans;
@@ -28,18 +27,6 @@ static dds_entity_t check(const char *call, dds_entity_t entity) {
   if (entity < 0) peer_fail(call, dds_strretcode(entity));
   return entity;
 }
-
-static int start(struct bench *bench) {
-  (void)bench;
-  is_shared = false;
-  return EXIT_OK;
-}
-#ifdef PEERS_ROUDI
-static int start_shared(struct bench *bench) {
-  is_shared = true;
-  return roudi_start(bench);
-}
-#endif
 
 /* ---- entities ---- */
 
@@ -135,16 +122,10 @@ static size_t receive(uint64_t *numbers, size_t max, bool waits) {
 static void leave(void) {
   dds_delete(participant);
   free(sample);
-#ifdef PEERS_ROUDI
-  char client[TOPIC_NAME_MAX];
-  snprintf(client, sizeof client, "iceoryx_rt_%d_", (int)getpid());
-  if (is_shared) roudi_tidy(client);
-#endif
 }
 
 const struct peer peer_cyclonedds = {
     .version = PEERS_CYCLONEDDS,
-    .start = start,
     .publish_on = publish_on,
     .subscribe_to = subscribe_to,
     .send = send_message,
@@ -154,12 +135,20 @@ const struct peer peer_cyclonedds = {
 };
 
 #ifdef PEERS_ROUDI
+static void publish_shared(const struct topic *topic) {
+  is_shared = true;
+  publish_on(topic);
+}
+static void subscribe_shared(const struct topic *topic) {
+  is_shared = true;
+  subscribe_to(topic);
+}
 const struct peer peer_cyclonedds_shared = {
     .version = PEERS_CYCLONEDDS,
-    .start = start_shared,
+    .start = roudi_start,
     .stop = roudi_stop,
-    .publish_on = publish_on,
-    .subscribe_to = subscribe_to,
+    .publish_on = publish_shared,
+    .subscribe_to = subscribe_shared,
     .send = send_message,
     .receive = receive,
     .leave = leave,

@@ -236,13 +236,10 @@ static void name_topic(struct bench *bench, struct topic *topic) {
   snprintf(topic->name, sizeof topic->name, "peers-%d-%u", (int)getpid(), ++bench->channels);
 }
 
-static void prepare(struct bench *bench, struct place *place, const char *directory, unsigned parties) {
+static void prepare(struct bench *bench, struct place *place, const char *directory) {
   static const enum purpose purposes[] = {PURPOSE_TRIPS, PURPOSE_STREAM, PURPOSE_FAN_OUT};
   const struct exchange *exchange = place->exchange;
   const struct peer *peer = place->peer;
-  memset(place, 0, sizeof *place);
-  place->exchange = exchange;
-  place->peer = peer;
   place->there = (struct topic){.purpose = purposes[exchange->kind],
                                 .directory = directory,
                                 .size = exchange->size,
@@ -251,111 +248,98 @@ static void prepare(struct bench *bench, struct place *place, const char *direct
   place->back = place->there;
   name_topic(bench, &place->there);
   name_topic(bench, &place->back);
-  place->barrier.parties = parties;
+  place->barrier.parties = exchange->kind == EXCHANGE_PUBLISH ? 1 + exchange->subscribers : 2;
   place->stamp_ns = bench->stamp_ns;
   place->is_quick = bench->settings.is_quick;
   place->repetitions = (unsigned)bench->settings.repetitions;
 }
 
-static int measure_trips(struct bench *bench, struct place *place, const char *directory, struct result *ret) {
+static void add_trips(struct result *result, const struct histogram *trips) {
+  unsigned i = result->repetitions++;
+  result->values[i] = histogram_at(trips, 0.5);
+  result->p99[i] = histogram_at(trips, 0.99);
+  result->p999[i] = histogram_at(trips, 0.999);
+}
+
+static int repeat_trips(struct bench *bench, struct place *place, struct result *result) {
   static const struct role roles[] = {{ping, 1, true}, {pong, 1, true}};
-  static struct repeated trips; /* large */
-  int code = EXIT_OK;
-  repeated_clear(&trips);
-  for (uint64_t i = 0; i < bench->settings.repetitions && code == EXIT_OK; i++) {
-    prepare(bench, place, directory, 2);
-    code = crew_run(bench, roles, 2, place);
-    if (code == EXIT_OK) repeated_add(&trips, &place->histogram);
-  }
-  ret->value = median(trips.p50, trips.repetitions);
-  ret->p99 = median(trips.p99, trips.repetitions);
-  ret->p999 = median(trips.p999, trips.repetitions);
-  return code;
-}
-
-static int measure_stream(struct bench *bench, struct place *place, const char *directory, struct result *ret) {
-  static const struct role roles[] = {{stream_out, 1, true}, {stream_in, 1, true}};
-  double per_s[REPETITIONS_MAX] = {0};
-  int code = EXIT_OK;
-  for (uint64_t i = 0; i < bench->settings.repetitions && code == EXIT_OK; i++) {
-    prepare(bench, place, directory, 2);
-    code = crew_run(bench, roles, 2, place);
-    if (code != EXIT_OK || place->ended <= place->begun) continue;
-    per_s[i] = (double)place->received * 1e9 / (double)(place->ended - place->begun);
-    ret->sent += place->sent;
-    ret->lost += place->sent - place->received;
-  }
-  ret->value = median(per_s, bench->settings.repetitions);
-  return code;
-}
-
-static int measure_publish(struct bench *bench, struct place *place, const char *directory, struct result *ret) {
-  unsigned subscribers = place->exchange->subscribers;
-  const struct role roles[] = {{publish, 1, true}, {idle, subscribers, false}};
-  prepare(bench, place, directory, 1 + subscribers);
   int code = crew_run(bench, roles, 2, place);
-  ret->value = median(place->ns, place->repetitions);
+  if (code == EXIT_OK) add_trips(result, &place->histogram);
   return code;
 }
 
-int exchange_measure(struct bench *bench, const struct peer *peer, const struct exchange *exchange,
-                     const char *directory, struct result *ret) {
-  static int (*const measure[])(struct bench *, struct place *, const char *,
-                                struct result *) = {measure_trips, measure_stream, measure_publish};
-  *ret = (struct result){.measured = MEASURED_FAILED};
+static int repeat_stream(struct bench *bench, struct place *place, struct result *result) {
+  static const struct role roles[] = {{stream_out, 1, true}, {stream_in, 1, true}};
+  int code = crew_run(bench, roles, 2, place);
+  if (code != EXIT_OK) return code;
+  result->values[result->repetitions++] = (double)place->received * 1e9 / (double)(place->ended - place->begun);
+  result->sent += place->sent;
+  result->lost += place->sent - place->received;
+  return code;
+}
+
+static int measure_publish(struct bench *bench, struct place *place, struct result *result) {
+  const struct role roles[] = {{publish, 1, true}, {idle, place->exchange->subscribers, false}};
+  int code = crew_run(bench, roles, 2, place);
+  if (code != EXIT_OK) return code;
+  memcpy(result->values, place->ns, sizeof place->ns);
+  result->repetitions = place->repetitions;
+  return code;
+}
+
+static bool is_complete(const struct bench *bench, const struct result *result) {
+  return result->measured == MEASURED_FAILED || result->repetitions == bench->settings.repetitions;
+}
+
+int exchange_repeat(struct bench *bench, const struct peer *peer, const struct exchange *exchange,
+                    const char *directory, struct result *result) {
+  static int (*const repeat[])(struct bench *, struct place *, struct result *) = {repeat_trips, repeat_stream,
+                                                                                   measure_publish};
+  if (is_complete(bench, result)) return EXIT_OK;
   struct place *place = shared_new(sizeof *place);
   if (place == NULL) return EXIT_FAILED;
   place->peer = peer;
   place->exchange = exchange;
-  int code = measure[exchange->kind](bench, place, directory, ret);
-  if (code == EXIT_OK) ret->measured = MEASURED_YES;
+  prepare(bench, place, directory);
+  int code = repeat[exchange->kind](bench, place, result);
+  result->measured = code == EXIT_OK ? MEASURED_YES : MEASURED_FAILED;
   shared_free(place, sizeof *place);
   return code;
 }
 
 /* ---- the bare machine ---- */
 
-static int bare_trips(struct bench *bench, const struct exchange *exchange, enum bare_kind kind, struct result *ret) {
-  enum { SLOTS = 8 };
+static int bare_trips(struct bench *bench, const struct exchange *exchange, enum bare_kind kind,
+                      struct result *result) {
+  enum { SLOTS = 8, TOUCHED_TRIPS = 256 };
   static struct repeated trips; /* large */
-  uint64_t count = exchange->is_touched ? UINT64_C(256) : kind == BARE_LINES ? TRIPS_MAX : SLEPT_TRIPS_MAX;
+  uint64_t count = exchange->is_touched ? TOUCHED_TRIPS : kind == BARE_LINES ? TRIPS_MAX : SLEPT_TRIPS_MAX;
   if (bench->settings.is_quick) count = LEAST;
   const struct schedule schedule = {.warm_up = 2 * SLOTS, .count = count, .stamp_ns = bench->stamp_ns};
-  int code = EXIT_OK;
   repeated_clear(&trips);
-  for (uint64_t i = 0; i < bench->settings.repetitions && code == EXIT_OK; i++)
-    code = bare_round_trips(bench, kind, exchange->is_touched ? exchange->size : 0, SLOTS, &schedule, &trips);
-  ret->value = median(trips.p50, trips.repetitions);
-  ret->p99 = median(trips.p99, trips.repetitions);
-  ret->p999 = median(trips.p999, trips.repetitions);
+  int code = bare_round_trips(bench, kind, exchange->is_touched ? exchange->size : 0, SLOTS, &schedule, &trips);
+  if (code == EXIT_OK) add_trips(result, &trips.all);
   return code;
 }
 
 /* A ring of lines for the stream; a line written and a compare-and-swap for publishing. */
-static int bare_messages(struct bench *bench, bool is_stream, struct result *ret) {
+static int bare_messages(struct bench *bench, bool is_stream, struct result *result) {
   enum { SLOTS = 1024 };
-  double ns[REPETITIONS_MAX] = {0};
+  double ns;
   uint64_t count = bench->settings.is_quick ? STREAM_MAX / QUICK_PART : STREAM_MAX;
-  int code = EXIT_OK;
-  for (uint64_t i = 0; i < bench->settings.repetitions && code == EXIT_OK; i++)
-    code = (is_stream ? bare_stream : bare_log_write)(bench, 0, SLOTS, count, &ns[i]);
-  ret->value = median(ns, bench->settings.repetitions);
-  if (!is_stream) return code;
-  ret->sent = count * bench->settings.repetitions;
-  ret->value = ret->value > 0 ? 1e9 / ret->value : 0;
+  int code = (is_stream ? bare_stream : bare_log_write)(bench, 0, SLOTS, count, &ns);
+  if (code != EXIT_OK) return code;
+  if (is_stream) result->sent += count;
+  result->values[result->repetitions++] = is_stream ? 1e9 / ns : ns;
   return code;
 }
 
-int exchange_measure_bare(struct bench *bench, const struct exchange *exchange, bool by_socket, struct result *ret) {
-  *ret = (struct result){.measured = MEASURED_NOT};
+int exchange_repeat_bare(struct bench *bench, const struct exchange *exchange, bool by_socket, struct result *result) {
   bool is_trip = exchange->kind == EXCHANGE_TRIPS;
-  if (by_socket && (!is_trip || !exchange->blocks)) return EXIT_OK;
-  int code;
-  if (!is_trip) {
-    code = bare_messages(bench, exchange->kind == EXCHANGE_STREAM, ret);
-  } else {
-    code = bare_trips(bench, exchange, by_socket ? BARE_SOCKET : exchange->blocks ? BARE_EVENTFD : BARE_LINES, ret);
-  }
-  ret->measured = code == EXIT_OK ? MEASURED_YES : MEASURED_FAILED;
+  if (is_complete(bench, result) || (by_socket && !exchange->blocks)) return EXIT_OK;
+  enum bare_kind kind = by_socket ? BARE_SOCKET : exchange->blocks ? BARE_EVENTFD : BARE_LINES;
+  int code = is_trip ? bare_trips(bench, exchange, kind, result)
+                     : bare_messages(bench, exchange->kind == EXCHANGE_STREAM, result);
+  result->measured = code == EXIT_OK ? MEASURED_YES : MEASURED_FAILED;
   return code;
 }

@@ -19,15 +19,17 @@ extern const struct exchange exchanges[EXCHANGES];
 enum measured { MEASURED_NOT, MEASURED_YES, MEASURED_FAILED };
 struct result {
   enum measured measured;
-  double value;        /* ns: the trips' median, or a message's; messages received a second.  Medians of repetitions */
-  double p99, p999;    /* EXCHANGE_TRIPS */
-  uint64_t sent, lost; /* EXCHANGE_STREAM, of all repetitions */
+  unsigned repetitions;
+  double values[REPETITIONS_MAX]; /* ns: the trips' median, or a message's; messages received a second */
+  double p99[REPETITIONS_MAX], p999[REPETITIONS_MAX]; /* EXCHANGE_TRIPS */
+  uint64_t sent, lost;                                /* EXCHANGE_STREAM, of all repetitions */
 };
 
-/* A peer that has been started; the exit code of the process that failed. */
-int exchange_measure(struct bench *bench, const struct peer *peer, const struct exchange *exchange,
-                     const char *directory, struct result *ret);
+/* One repetition more, with new processes, of a peer that has been started; publishing has all of its repetitions in
+ * the first, because so many subscribers are long in coming.  After a failure there are none.  The exit code. */
+int exchange_repeat(struct bench *bench, const struct peer *peer, const struct exchange *exchange,
+                    const char *directory, struct result *result);
 /* The machine by memory alone, or by a pair of sockets; some exchanges have no counterpart there. */
-int exchange_measure_bare(struct bench *bench, const struct exchange *exchange, bool by_socket, struct result *ret);
+int exchange_repeat_bare(struct bench *bench, const struct exchange *exchange, bool by_socket, struct result *result);
 
 #endif

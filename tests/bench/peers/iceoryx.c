@@ -18,7 +18,7 @@
 #include "roudi.h"
 
 static const struct topic *sent, *received;
-static char client[TOPIC_NAME_MAX]; /* our name at the daemon; empty: not connected */
+static bool is_connected;
 static iox_pub_storage_t publisher_storage;
 static iox_sub_storage_t subscriber_storage;
 static iox_ws_storage_t wait_set_storage;
@@ -27,10 +27,12 @@ static iox_sub_t subscriber;
 static iox_ws_t wait_set;
 
 static void connect_once(void) {
-  if (client[0] != '\0') return;
-  snprintf(client, sizeof client, "slotcast-bench-%d-", (int)getpid());
+  char name[TOPIC_NAME_MAX];
+  if (is_connected) return;
+  snprintf(name, sizeof name, "slotcast-bench-%d-", (int)getpid());
   iox_set_loglevel(Iceoryx_LogLevel_Off);
-  iox_runtime_init(client);
+  iox_runtime_init(name);
+  is_connected = true;
 }
 
 static void publish_on(const struct topic *topic) {
@@ -92,7 +94,6 @@ static void leave(void) {
   if (subscriber != NULL) iox_sub_deinit(subscriber);
   if (publisher != NULL) iox_pub_deinit(publisher);
   iox_runtime_shutdown();
-  roudi_tidy(client);
 }
 
 const struct peer peer_iceoryx = {

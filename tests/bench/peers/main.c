@@ -103,51 +103,54 @@ static void remove_directory(const char *directory) {
 
 /* ---- measuring ---- */
 
-/* A peer that fails in one exchange is measured in the next; the worst exit code. */
-static int measure_peer(struct bench *bench, const struct peer *peer, const char *directory, struct row *row) {
-  int worst = peer->start != NULL ? peer->start(bench) : EXIT_OK;
-  for (int i = 0; i < EXCHANGES && worst != EXIT_INTERRUPTED; i++) {
-    int code = exchange_measure(bench, peer, &exchanges[i], directory, &row->results[i]);
-    if (code != EXIT_OK) worst = code;
+/* Slotcast, which all are compared with, the machine without it, and the others that are wanted. */
+static void fill_rows(struct table *table, char *const *wanted) {
+  for (size_t i = 0; i < peer_count; i++) {
+    const struct peer_entry *entry = &peer_entries[i];
+    if (i > 0 && !is_wanted(entry->name, wanted)) continue;
+    table->rows[table->count++] =
+        (struct row){.title = entry->title, .kind = entry->peer != NULL ? ROW_PEER : ROW_ABSENT, .peer = entry->peer};
+    if (i > 0) continue;
+    table->rows[table->count++] = (struct row){.title = "bare memory", .kind = ROW_MEMORY};
+    table->rows[table->count++] = (struct row){.title = "bare socket", .kind = ROW_SOCKET};
   }
-  if (peer->stop != NULL) peer->stop(bench);
+}
+
+static int repeat(struct bench *bench, int which, const char *directory, struct row *row) {
+  if (row->kind == ROW_ABSENT) return EXIT_OK;
+  if (row->kind == ROW_PEER)
+    return exchange_repeat(bench, row->peer, &exchanges[which], directory, &row->results[which]);
+  return exchange_repeat_bare(bench, &exchanges[which], row->kind == ROW_SOCKET, &row->results[which]);
+}
+
+/* All take turns, so that what changes meanwhile on a machine changes for all.  One that fails in an exchange is
+ * measured in the next; the last failure's exit code. */
+static int measure_all(struct bench *bench, const char *directory, struct table *table) {
+  int worst = EXIT_OK;
+  for (int which = 0; which < EXCHANGES; which++) {
+    for (uint64_t i = 0; i < bench->settings.repetitions; i++) {
+      for (size_t k = 0; k < table->count; k++) {
+        int code = repeat(bench, which, directory, &table->rows[k]);
+        if (code != EXIT_OK) worst = code;
+        if (code == EXIT_INTERRUPTED) return code;
+      }
+    }
+  }
   return worst;
 }
 
-static int measure_bare(struct bench *bench, bool by_socket, struct row *row) {
+static int start_and_measure(struct bench *bench, const char *directory, struct table *table) {
   int code = EXIT_OK;
-  for (int i = 0; i < EXCHANGES && code == EXIT_OK; i++)
-    code = exchange_measure_bare(bench, &exchanges[i], by_socket, &row->results[i]);
+  for (size_t i = 0; i < table->count && code == EXIT_OK; i++) {
+    const struct peer *peer = table->rows[i].peer;
+    if (peer != NULL && peer->start != NULL) code = peer->start(bench);
+  }
+  if (code == EXIT_OK) code = measure_all(bench, directory, table);
+  for (size_t i = 0; i < table->count; i++) {
+    const struct peer *peer = table->rows[i].peer;
+    if (peer != NULL && peer->stop != NULL) peer->stop(bench);
+  }
   return code;
-}
-
-static int measure_entry(struct bench *bench, const struct peer_entry *entry, const char *directory,
-                         struct table *table) {
-  const struct peer *peer = entry->peer;
-  struct row *row = table_row(table, entry->title, peer != NULL ? ROW_PEER : ROW_ABSENT);
-  int code = EXIT_OK;
-  if (peer != NULL) {
-    row->version = peer->version;
-    row->takes = peer->has_threads;
-    code = measure_peer(bench, peer, directory, row);
-  }
-  table_show(table);
-  return code;
-}
-
-/* Slotcast, which all are compared with, then the machine, then the others; the worst exit code. */
-static int measure_all(struct bench *bench, char *const *wanted, const char *directory, struct table *table) {
-  int worst = measure_entry(bench, &peer_entries[0], directory, table);
-  for (int by_socket = 0; by_socket < 2 && worst == EXIT_OK; by_socket++) {
-    worst = measure_bare(bench, by_socket, table_row(table, by_socket ? "bare socket" : "bare memory", ROW_BARE));
-    table_show(table);
-  }
-  for (size_t i = 1; i < peer_count && worst != EXIT_INTERRUPTED; i++) {
-    if (!is_wanted(peer_entries[i].name, wanted)) continue;
-    int code = measure_entry(bench, &peer_entries[i], directory, table);
-    if (code != EXIT_OK) worst = code;
-  }
-  return worst;
 }
 
 int main(int argc, char **argv) {
@@ -166,9 +169,11 @@ int main(int argc, char **argv) {
   code = make_directory(directory);
   if (code != EXIT_OK) return code;
   session_begin(&bench.session);
-  table_begin(&table, &bench);
-  code = measure_all(&bench, argv + optind, directory, &table);
-  int told = table_end(&table);
+  fill_rows(&table, argv + optind);
+  code = start_and_measure(&bench, directory, &table);
   remove_directory(directory);
+  if (code == EXIT_INTERRUPTED) return code;
+  if (!bench.settings.is_json) table_print(&table, &bench);
+  int told = bench.settings.is_json ? table_print_json(&table, &bench) : EXIT_OK;
   return code != EXIT_OK ? code : told;
 }

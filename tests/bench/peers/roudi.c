@@ -17,6 +17,7 @@ static pid_t roudi;
 
 int roudi_start(struct bench *bench) {
   pid_t parent = getpid();
+  if (roudi > 0) return EXIT_OK; /* two peers use it */
   roudi = fork();
   if (roudi < 0) return fail(EXIT_FAILED, "cannot fork: %s", strerror(errno));
   if (roudi > 0) return EXIT_OK;
@@ -29,15 +30,24 @@ int roudi_start(struct bench *bench) {
   _exit(EXIT_FAILED);
 }
 
-/* Everything that it made has these names; the second is the segment, which has its group's. */
+static void remove_all(const char *pattern) {
+  glob_t found;
+  if (glob(pattern, 0, NULL, &found) != 0) return;
+  for (size_t i = 0; i < found.gl_pathc; i++) unlink(found.gl_pathv[i]);
+  globfree(&found);
+}
+
+/* What it made, and what its clients did, who end without their destructors: those fail where iceoryx is used by
+ * CycloneDDS.  Its segment has our group's name. */
 static void remove_remains(void) {
+  static const char *const patterns[] = {"/dev/shm/iceoryx_mgmt",      "/tmp/roudi",        "/tmp/roudi.lock",
+                                         "/tmp/iox-unique-roudi.lock", "/tmp/iceoryx_rt_*", "/tmp/slotcast-bench-*-*"};
   char segment[PATH_MAX], names[4096];
   struct group entry, *group = NULL;
   bool is_known = getgrgid_r(getegid(), &entry, names, sizeof names, &group) == 0 && group != NULL;
+  for (size_t i = 0; i < sizeof patterns / sizeof patterns[0]; i++) remove_all(patterns[i]);
   snprintf(segment, sizeof segment, "/dev/shm/%s", is_known ? group->gr_name : "");
-  const char *const remains[] = {"/dev/shm/iceoryx_mgmt", segment, "/tmp/roudi", "/tmp/roudi.lock",
-                                 "/tmp/iox-unique-roudi.lock"};
-  for (size_t i = 0; i < sizeof remains / sizeof remains[0]; i++) unlink(remains[i]);
+  unlink(segment);
 }
 
 /* Asked to end, it would abort over clients that are gone without their destructors, and leave as much behind.  Where
@@ -51,13 +61,4 @@ void roudi_stop(struct bench *bench) {
   }
   if (WIFSIGNALED(status)) remove_remains();
   roudi = 0;
-}
-
-void roudi_tidy(const char *client) {
-  char pattern[PATH_MAX];
-  glob_t found;
-  snprintf(pattern, sizeof pattern, "/tmp/%s*", client);
-  if (glob(pattern, 0, NULL, &found) != 0) return;
-  for (size_t i = 0; i < found.gl_pathc; i++) unlink(found.gl_pathv[i]);
-  globfree(&found);
 }

@@ -7,8 +7,5 @@
 /* With the memory that roudi.toml has; it says nothing.  Clients wait by themselves until it is ready. */
 int roudi_start(struct bench *bench);
 void roudi_stop(struct bench *bench);
-/* Removes what a client of this name leaves in /tmp when it ends without its destructors, which fail where iceoryx is
- * used by CycloneDDS. */
-void roudi_tidy(const char *client);
 
 #endif

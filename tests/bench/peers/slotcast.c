@@ -11,7 +11,7 @@ static const struct topic *sent, *received;
 static slc_client *client;
 static slc_publisher *publisher;
 static slc_subscriber *subscriber;
-static const char *broker; /* set before anybody is forked */
+static const char *broker; /* its socket; set before anybody is forked */
 
 static int start(struct bench *bench) {
   static const char *const options[] = {NULL};

@@ -1,4 +1,4 @@
-/* What was measured: a table that grows line by line, or one JSON object in the end.  Thread: main. */
+/* What was measured, as a table or as JSON.  Thread: main. */
 #ifndef SLOTCAST_TESTS_BENCH_PEERS_TABLE_H
 #define SLOTCAST_TESTS_BENCH_PEERS_TABLE_H
 
@@ -6,27 +6,21 @@
 
 enum { ROWS_MAX = 16 };
 
-enum row_kind { ROW_BARE, ROW_PEER, ROW_ABSENT };
+enum row_kind { ROW_PEER, ROW_ABSENT, ROW_MEMORY, ROW_SOCKET };
 struct row {
-  const char *name;
+  const char *title;
   enum row_kind kind;
-  const char *version; /* ROW_PEER */
-  bool takes;          /* ROW_PEER: its subscribers cannot idle */
+  const struct peer *peer; /* ROW_PEER */
   struct result results[EXCHANGES];
 };
-
+/* The first row is Slotcast, which the others are compared with. */
 struct table {
-  const struct bench *bench;
-  size_t count, shown;
+  size_t count;
   struct row rows[ROWS_MAX];
 };
 
-void table_begin(struct table *table, const struct bench *bench);
-/* A new row, to be filled in. */
-struct row *table_row(struct table *table, const char *name, enum row_kind kind);
-/* Prints what has been filled in since; the first peer is the one that the others are compared with. */
-void table_show(struct table *table);
-/* The rest of it; the exit code. */
-int table_end(const struct table *table);
+void table_print(const struct table *table, const struct bench *bench);
+/* The same as one JSON object; the exit code. */
+int table_print_json(const struct table *table, const struct bench *bench);
 
 #endif
