@@ -19,9 +19,10 @@ enum {
   SLEPT_TRIPS_MAX = 5000,
   STREAM_MAX = 2000000,
   PUBLISH_MAX = 500000,
-  FIRST_TRIPS = 200, /* to see how long one takes; with the warm-up they go round all slots */
+  FIRST_TRIPS = 200, /* to see how long one takes; so many go round all slots */
   FIRST_PUBLISHED = 4096,
   LEAST = 20,
+  GROWTH = 8,
   QUICK_PART = 100,
   BUDGET_NS = 250000000, /* of a repetition */
   ASK_EVERY = 64,        /* messages between two looks at the clock */
@@ -44,6 +45,12 @@ const struct exchange exchanges[EXCHANGES] = {
     {"64", "publish_64", EXCHANGE_PUBLISH, 64, false, false, 64},
 };
 
+/* A number said again and again: how many have heard it, and whether nobody says it any more. */
+struct call {
+  _Atomic uint32_t heard;
+  _Atomic bool is_over;
+};
+
 /* What the processes of one repetition share. */
 struct place {
   struct barrier barrier;
@@ -52,7 +59,7 @@ struct place {
   struct topic there, back; /* back: EXCHANGE_TRIPS */
   int64_t stamp_ns;
   bool is_quick;
-  _Atomic uint32_t joined, left;
+  struct call coming, coming_back, going; /* coming_back: EXCHANGE_TRIPS; going: EXCHANGE_PUBLISH */
   /* the results */
   int64_t begun, ended;
   uint64_t sent, received;
@@ -61,7 +68,7 @@ struct place {
   _Alignas(APART) struct histogram histogram;
 };
 
-/* ---- coming and going ---- */
+/* ---- how often ---- */
 
 /* How often, so that it takes the budget's time. */
 static uint64_t within_budget(const struct place *place, int64_t taken_ns, uint64_t times, uint64_t most) {
@@ -70,19 +77,44 @@ static uint64_t within_budget(const struct place *place, int64_t taken_ns, uint6
   return count < LEAST ? LEAST : count > most ? most : count;
 }
 
-/* Nobody tells a publisher when its subscribers are there, or have gone, in the same way with every peer: it says so
- * again and again until as many as shall have heard it. */
-static void tell_all(const struct peer *peer, uint64_t number, _Atomic uint32_t *heard, uint32_t all) {
-  const struct timespec pause = {.tv_nsec = REPEAT_EVERY_NS};
-  while (atomic_load_explicit(heard, memory_order_acquire) < all) {
-    peer->send(number);
-    nanosleep(&pause, NULL);
+/* The same of what is not known yet: it is done more and more often, `first` times unless that would be too long. */
+static uint64_t find_count(struct place *place, int64_t (*take_time)(struct place *, uint64_t), uint64_t first,
+                           uint64_t most) {
+  for (uint64_t count = LEAST;;) {
+    uint64_t fitting = within_budget(place, take_time(place, count), count, most);
+    if (fitting <= count || count >= first) return fitting;
+    count = fitting < GROWTH * count ? fitting : GROWTH * count;
   }
 }
-static void hear(const struct peer *peer, uint64_t number, _Atomic uint32_t *heard) {
+
+/* ---- coming and going ---- */
+
+static void pause_between(void) {
+  nanosleep(&(struct timespec){.tv_nsec = REPEAT_EVERY_NS}, NULL);
+}
+
+/* Nobody tells a publisher when its subscribers are there, or have gone, in the same way with every peer: it says so
+ * again and again until as many as shall have heard it.  They take on until it is over: where they have no room it
+ * would wait for them for ever. */
+static void tell_all(const struct peer *peer, uint64_t number, struct call *call, uint32_t all) {
+  while (atomic_load_explicit(&call->heard, memory_order_acquire) < all) {
+    peer->send(number);
+    pause_between();
+  }
+  atomic_store_explicit(&call->is_over, true, memory_order_release);
+}
+static void hear(const struct peer *peer, uint64_t number, struct call *call) {
   uint64_t got = ~number;
   while (got != number) peer->receive(&got, 1, true);
-  atomic_fetch_add_explicit(heard, 1, memory_order_release);
+  atomic_fetch_add_explicit(&call->heard, 1, memory_order_release);
+  while (!atomic_load_explicit(&call->is_over, memory_order_acquire)) {
+    if (peer->receive(&got, 1, false) == 0) pause_between();
+  }
+}
+
+/* After the last barrier: nobody waits for us any more. */
+static void leave(const struct peer *peer) {
+  if (peer->leave != NULL) peer->leave();
 }
 
 /* ---- round trips ---- */
@@ -94,53 +126,47 @@ static void trip(void *ctx, uint64_t number) {
   while (got != number) peer->receive(&got, 1, true);
 }
 
-/* Both greet until either has heard the other; then what is left of the greetings is passed over. */
-static void meet(struct place *place, const struct topic *out, const struct topic *in) {
-  const struct timespec pause = {.tv_nsec = REPEAT_EVERY_NS};
-  const struct peer *peer = place->peer;
+static void open_both(struct place *place, const struct topic *out, const struct topic *in) {
   alarm(HANGS_AFTER_S);
-  peer->publish_on(out);
+  place->peer->publish_on(out);
   barrier_wait(&place->barrier); /* channels have their publishers' shape */
-  peer->subscribe_to(in);
+  place->peer->subscribe_to(in);
   barrier_wait(&place->barrier);
-  for (bool has_heard = false; atomic_load_explicit(&place->joined, memory_order_acquire) < 2;) {
-    uint64_t number;
-    peer->send(GREETING);
-    nanosleep(&pause, NULL);
-    if (has_heard || peer->receive(&number, 1, false) == 0) continue;
-    has_heard = true;
-    atomic_fetch_add_explicit(&place->joined, 1, memory_order_release);
-  }
-  barrier_wait(&place->barrier);
+}
+
+static int64_t time_of_trips(struct place *place, uint64_t count) {
+  const struct schedule schedule = {.count = count, .stamp_ns = place->stamp_ns};
+  int64_t before = now_ns();
+  measure_exchanges(&schedule, trip, (void *)(uintptr_t)place->peer, &place->histogram);
+  return now_ns() - before;
 }
 
 static void ping(void *shared, unsigned which) {
   struct place *place = shared;
   void *peer = (void *)(uintptr_t)place->peer;
-  struct schedule schedule = {.warm_up = LEAST, .count = FIRST_TRIPS, .stamp_ns = place->stamp_ns};
   (void)which;
-  meet(place, &place->there, &place->back);
-  if (place->is_quick) schedule.count = LEAST;
-  int64_t before = now_ns();
-  measure_exchanges(&schedule, trip, peer, &place->histogram);
-  schedule.count = within_budget(place, now_ns() - before, schedule.warm_up + schedule.count,
-                                 place->exchange->blocks ? SLEPT_TRIPS_MAX : TRIPS_MAX);
-  schedule.warm_up = schedule.count / 10;
+  open_both(place, &place->there, &place->back);
+  tell_all(peer, GREETING, &place->coming, 1);
+  hear(peer, GREETING, &place->coming_back);
+  uint64_t count = find_count(place, time_of_trips, FIRST_TRIPS, place->exchange->blocks ? SLEPT_TRIPS_MAX : TRIPS_MAX);
+  const struct schedule schedule = {.warm_up = count / 10, .count = count, .stamp_ns = place->stamp_ns};
   histogram_clear(&place->histogram);
   measure_exchanges(&schedule, trip, peer, &place->histogram);
   trip(peer, FAREWELL);
   barrier_wait(&place->barrier); /* the answer has been read before its sender goes */
-  place->peer->leave();
+  leave(place->peer);
 }
 static void pong(void *shared, unsigned which) {
   struct place *place = shared;
   (void)which;
-  meet(place, &place->back, &place->there);
+  open_both(place, &place->back, &place->there);
+  hear(place->peer, GREETING, &place->coming);
+  tell_all(place->peer, GREETING, &place->coming_back, 1);
   for (uint64_t number = GREETING; number != FAREWELL;) {
     if (place->peer->receive(&number, 1, true) > 0 && number != GREETING) place->peer->send(number);
   }
   barrier_wait(&place->barrier);
-  place->peer->leave();
+  leave(place->peer);
 }
 
 /* ---- a stream ---- */
@@ -152,7 +178,7 @@ static void stream_out(void *shared, unsigned which) {
   alarm(HANGS_AFTER_S);
   peer->publish_on(&place->there);
   barrier_wait(&place->barrier);
-  tell_all(peer, GREETING, &place->joined, 1);
+  tell_all(peer, GREETING, &place->coming, 1);
   barrier_wait(&place->barrier); /* who has heard waits for the first message */
   int64_t end = now_ns() + (place->is_quick ? BUDGET_NS / QUICK_PART : BUDGET_NS);
   uint64_t number = 0;
@@ -163,7 +189,7 @@ static void stream_out(void *shared, unsigned which) {
   place->sent = number;
   peer->send(FAREWELL);
   barrier_wait(&place->barrier); /* it has been read before its sender goes */
-  peer->leave();
+  leave(place->peer);
 }
 static void stream_in(void *shared, unsigned which) {
   struct place *place = shared;
@@ -173,7 +199,7 @@ static void stream_in(void *shared, unsigned which) {
   alarm(HANGS_AFTER_S);
   barrier_wait(&place->barrier);
   peer->subscribe_to(&place->there);
-  hear(peer, GREETING, &place->joined);
+  hear(peer, GREETING, &place->coming);
   barrier_wait(&place->barrier);
   while (last != FAREWELL) {
     size_t count = peer->receive(numbers, RECEIVE_MAX, true);
@@ -185,15 +211,15 @@ static void stream_in(void *shared, unsigned which) {
   place->ended = now_ns();
   place->received = received;
   barrier_wait(&place->barrier);
-  peer->leave();
+  leave(place->peer);
 }
 
 /* ---- publishing beside idle subscribers ---- */
 
-static double cost_of(const struct place *place, uint64_t count) {
+static int64_t time_of_sends(struct place *place, uint64_t count) {
   int64_t before = now_ns();
   for (uint64_t i = 1; i <= count; i++) place->peer->send(i);
-  return (double)(now_ns() - before - place->stamp_ns) / (double)count;
+  return now_ns() - before - place->stamp_ns;
 }
 
 static void publish(void *shared, unsigned which) {
@@ -203,19 +229,13 @@ static void publish(void *shared, unsigned which) {
   alarm(HANGS_AFTER_S);
   peer->publish_on(&place->there);
   barrier_wait(&place->barrier);
-  tell_all(peer, GREETING, &place->joined, place->exchange->subscribers);
-  uint64_t count = LEAST;
-  while (count < FIRST_PUBLISHED) { /* more and more, until it is known what one costs, and the memory is there */
-    double ns = cost_of(place, count);
-    uint64_t fitting = within_budget(place, (int64_t)(ns * (double)count), count, PUBLISH_MAX);
-    if (fitting <= count) break;
-    count = fitting < 8 * count ? fitting : 8 * count;
-  }
-  count = within_budget(place, (int64_t)(cost_of(place, count) * (double)count), count, PUBLISH_MAX);
-  for (unsigned i = 0; i < place->repetitions; i++) place->ns[i] = cost_of(place, count);
-  if (peer->has_threads) tell_all(peer, FAREWELL, &place->left, place->exchange->subscribers);
+  tell_all(peer, GREETING, &place->coming, place->exchange->subscribers);
+  uint64_t count = find_count(place, time_of_sends, FIRST_PUBLISHED, PUBLISH_MAX);
+  for (unsigned i = 0; i < place->repetitions; i++)
+    place->ns[i] = (double)time_of_sends(place, count) / (double)count;
+  if (peer->has_threads) tell_all(peer, FAREWELL, &place->going, place->exchange->subscribers);
   barrier_wait(&place->barrier);
-  peer->leave();
+  leave(place->peer);
 }
 static void idle(void *shared, unsigned which) {
   struct place *place = shared;
@@ -224,10 +244,10 @@ static void idle(void *shared, unsigned which) {
   alarm(HANGS_AFTER_S);
   barrier_wait(&place->barrier);
   peer->subscribe_to(&place->there);
-  hear(peer, GREETING, &place->joined);
-  if (peer->has_threads) hear(peer, FAREWELL, &place->left);
+  hear(peer, GREETING, &place->coming);
+  if (peer->has_threads) hear(peer, FAREWELL, &place->going);
   barrier_wait(&place->barrier);
-  peer->leave();
+  leave(place->peer);
 }
 
 /* ---- repetitions ---- */
@@ -291,17 +311,26 @@ static bool is_complete(const struct bench *bench, const struct result *result) 
   return result->measured == MEASURED_FAILED || result->repetitions == bench->settings.repetitions;
 }
 
-int exchange_repeat(struct bench *bench, const struct peer *peer, const struct exchange *exchange,
-                    const char *directory, struct result *result) {
+/* What runs beside is new, too: nothing is left in it of an earlier repetition, least of all of one that failed. */
+static int run_beside(struct bench *bench, struct place *place, struct result *result) {
   static int (*const repeat[])(struct bench *, struct place *, struct result *) = {repeat_trips, repeat_stream,
                                                                                    measure_publish};
+  const struct peer *peer = place->peer;
+  int code = peer->start != NULL ? peer->start(bench) : EXIT_OK;
+  if (code == EXIT_OK) code = repeat[place->exchange->kind](bench, place, result);
+  if (peer->stop != NULL) peer->stop(bench);
+  return code;
+}
+
+int exchange_repeat(struct bench *bench, const struct peer *peer, const struct exchange *exchange,
+                    const char *directory, struct result *result) {
   if (is_complete(bench, result)) return EXIT_OK;
   struct place *place = shared_new(sizeof *place);
   if (place == NULL) return EXIT_FAILED;
   place->peer = peer;
   place->exchange = exchange;
   prepare(bench, place, directory);
-  int code = repeat[exchange->kind](bench, place, result);
+  int code = run_beside(bench, place, result);
   result->measured = code == EXIT_OK ? MEASURED_YES : MEASURED_FAILED;
   shared_free(place, sizeof *place);
   return code;

@@ -25,8 +25,8 @@ struct result {
   uint64_t sent, lost;                                /* EXCHANGE_STREAM, of all repetitions */
 };
 
-/* One repetition more, with new processes, of a peer that has been started; publishing has all of its repetitions in
- * the first, because so many subscribers are long in coming.  After a failure there are none.  The exit code. */
+/* One repetition more, with new processes; publishing has all of its repetitions in the first, because so many
+ * subscribers are long in coming.  After a failure there are none.  The exit code. */
 int exchange_repeat(struct bench *bench, const struct peer *peer, const struct exchange *exchange,
                     const char *directory, struct result *result);
 /* The machine by memory alone, or by a pair of sockets; some exchanges have no counterpart there. */

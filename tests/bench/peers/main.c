@@ -139,20 +139,6 @@ static int measure_all(struct bench *bench, const char *directory, struct table 
   return worst;
 }
 
-static int start_and_measure(struct bench *bench, const char *directory, struct table *table) {
-  int code = EXIT_OK;
-  for (size_t i = 0; i < table->count && code == EXIT_OK; i++) {
-    const struct peer *peer = table->rows[i].peer;
-    if (peer != NULL && peer->start != NULL) code = peer->start(bench);
-  }
-  if (code == EXIT_OK) code = measure_all(bench, directory, table);
-  for (size_t i = 0; i < table->count; i++) {
-    const struct peer *peer = table->rows[i].peer;
-    if (peer != NULL && peer->stop != NULL) peer->stop(bench);
-  }
-  return code;
-}
-
 int main(int argc, char **argv) {
   enum { BUSY = 2 };
   static struct bench bench;
@@ -170,7 +156,7 @@ int main(int argc, char **argv) {
   if (code != EXIT_OK) return code;
   session_begin(&bench.session);
   fill_rows(&table, argv + optind);
-  code = start_and_measure(&bench, directory, &table);
+  code = measure_all(&bench, directory, &table);
   remove_directory(directory);
   if (code == EXIT_INTERRUPTED) return code;
   if (!bench.settings.is_json) table_print(&table, &bench);

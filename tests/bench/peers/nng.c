@@ -1,5 +1,6 @@
 /* nng over ipc://: pairs from one to one, because its publisher drops what does not fit; publisher and subscribers for
- * many.  Messages are handed over, not copied, on both sides.  Thread: main, of each process; nng has its own. */
+ * many.  Messages are handed over, not copied, on both sides.  Thread: main, of each process; nng has its own.  The sockets stay open
+ * until the process ends: nng_close may wait for ever where both sides close at once. */
 #include <string.h>
 
 #include <nng/nng.h>
@@ -68,17 +69,11 @@ static size_t receive(uint64_t *numbers, size_t max, bool waits) {
   return count;
 }
 
-static void leave(void) {
-  if (received != NULL) nng_close(subscriber);
-  if (sent != NULL) nng_close(publisher);
-}
-
 const struct peer peer_nng = {
     .version = PEERS_NNG,
     .publish_on = publish_on,
     .subscribe_to = subscribe_to,
     .send = send_message,
     .receive = receive,
-    .leave = leave,
     .has_threads = true,
 };

@@ -34,7 +34,8 @@ struct topic {
 
 struct peer {
   const char *version;
-  /* In the parent: what has to run beside, if anything.  The exit code; stopped in any case. */
+  /* In the parent: what has to run beside, if anything, for a repetition.  The exit code; stopped in any case, whatever
+   * became of the processes, and nothing is left. */
   int (*start)(struct bench *bench);
   void (*stop)(struct bench *bench);
   /* In a process of its own, until it leaves; the topic stays. */
@@ -44,7 +45,7 @@ struct peer {
   void (*send)(uint64_t number);
   /* Up to `max` messages, each read by payload_read; their numbers.  0 if none is there and it shall not wait. */
   size_t (*receive)(uint64_t *numbers, size_t max, bool waits);
-  void (*leave)(void);
+  void (*leave)(void); /* NULL: the end of the process is enough */
   /* It has threads of its own that receive.  Who asks again and again keeps them from running where processors are
    * few, so its waiting is always sleeping; and its subscribers cannot idle: they take what comes. */
   bool has_threads;

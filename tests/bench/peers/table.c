@@ -88,7 +88,8 @@ void table_print(const struct table *table, const struct bench *bench) {
 /* ---- JSON ---- */
 
 static json_t *result_to_json(const struct result *result, enum exchange_kind kind, double ratio) {
-  if (result->measured != MEASURED_YES) return json_null();
+  if (result->measured == MEASURED_NOT) return json_null();
+  if (result->measured == MEASURED_FAILED) return json_pack("{s:b}", "failed", true);
   switch (kind) {
   case EXCHANGE_TRIPS:
     return json_pack("{s:f, s:f, s:f, s:f}", "p50", value_of(result), "p99", median(result->p99, result->repetitions),

@@ -72,23 +72,11 @@ static size_t receive(uint64_t *numbers, size_t max, bool waits) {
   return count;
 }
 
-static void leave(void) {
-  const int linger_ms = 0;
-  void *const sockets[] = {subscriber, publisher};
-  for (int i = 0; i < 2; i++) {
-    if (sockets[i] == NULL) continue;
-    zmq_setsockopt(sockets[i], ZMQ_LINGER, &linger_ms, sizeof linger_ms);
-    zmq_close(sockets[i]);
-  }
-  zmq_ctx_term(context);
-}
-
 const struct peer peer_zeromq = {
     .version = PEERS_ZEROMQ,
     .publish_on = publish_on,
     .subscribe_to = subscribe_to,
     .send = send_message,
     .receive = receive,
-    .leave = leave,
     .has_threads = true,
 };
