@@ -16,6 +16,10 @@ for backend in memfd shm; do
 done
 said=$("$bench" --quick slotcast) || fail "it fails without --json"
 [[ $said == *'bare socket'* ]] || fail "no table: $said"
+# A peer that fails, here without its broker, says so in its cells; the others are measured nevertheless.
+said=$("$bench" --quick --json --backend nobody slotcast 2>/dev/null) && fail "it does not fail where a peer does"
+[ "$(grep -c '"failed": true' <<<"$said")" = 9 ] || fail "what failed is not told: $said"
+[ "$(grep -c 'null,\?$' <<<"$said")" = 10 ] || fail "nothing else is measured beside what fails: $said"
 "$bench" --quick nobody 2>/dev/null && fail "it measures a peer that there is not"
 "$bench" --help | grep -q iceoryx || fail "--help names no peers"
 echo "the comparison runs"

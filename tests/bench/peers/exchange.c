@@ -27,7 +27,7 @@ enum {
   BUDGET_NS = 250000000, /* of a repetition */
   ASK_EVERY = 64,        /* messages between two looks at the clock */
   REPEAT_EVERY_NS = 1000000,
-  HANGS_AFTER_S = 60,
+  HANGS_AFTER_S = 120,
 };
 /* Numbers count from 1 on. */
 #define GREETING UINT64_C(0)
@@ -112,9 +112,31 @@ static void hear(const struct peer *peer, uint64_t number, struct call *call) {
   }
 }
 
-/* After the last barrier: nobody waits for us any more. */
-static void leave(const struct peer *peer) {
-  if (peer->leave != NULL) peer->leave();
+/* Who sends: its subscribers come when the channel has its shape, and have heard from it when this returns. */
+static void come_sending(struct place *place, unsigned subscribers) {
+  alarm(HANGS_AFTER_S);
+  place->peer->publish_on(&place->there);
+  barrier_wait(&place->barrier);
+  tell_all(place->peer, GREETING, &place->coming, subscribers);
+}
+static void come_receiving(struct place *place) {
+  alarm(HANGS_AFTER_S);
+  barrier_wait(&place->barrier);
+  place->peer->subscribe_to(&place->there);
+  hear(place->peer, GREETING, &place->coming);
+}
+/* Who sends and receives. */
+static void come(struct place *place, const struct topic *out, const struct topic *in) {
+  alarm(HANGS_AFTER_S);
+  place->peer->publish_on(out);
+  barrier_wait(&place->barrier);
+  place->peer->subscribe_to(in);
+  barrier_wait(&place->barrier);
+}
+/* Nobody goes before all has been read. */
+static void leave(struct place *place) {
+  barrier_wait(&place->barrier);
+  if (place->peer->leave != NULL) place->peer->leave();
 }
 
 /* ---- round trips ---- */
@@ -124,14 +146,6 @@ static void trip(void *ctx, uint64_t number) {
   uint64_t got = GREETING;
   peer->send(number);
   while (got != number) peer->receive(&got, 1, true);
-}
-
-static void open_both(struct place *place, const struct topic *out, const struct topic *in) {
-  alarm(HANGS_AFTER_S);
-  place->peer->publish_on(out);
-  barrier_wait(&place->barrier); /* channels have their publishers' shape */
-  place->peer->subscribe_to(in);
-  barrier_wait(&place->barrier);
 }
 
 static int64_t time_of_trips(struct place *place, uint64_t count) {
@@ -145,7 +159,7 @@ static void ping(void *shared, unsigned which) {
   struct place *place = shared;
   void *peer = (void *)(uintptr_t)place->peer;
   (void)which;
-  open_both(place, &place->there, &place->back);
+  come(place, &place->there, &place->back);
   tell_all(peer, GREETING, &place->coming, 1);
   hear(peer, GREETING, &place->coming_back);
   uint64_t count = find_count(place, time_of_trips, FIRST_TRIPS, place->exchange->blocks ? SLEPT_TRIPS_MAX : TRIPS_MAX);
@@ -153,20 +167,18 @@ static void ping(void *shared, unsigned which) {
   histogram_clear(&place->histogram);
   measure_exchanges(&schedule, trip, peer, &place->histogram);
   trip(peer, FAREWELL);
-  barrier_wait(&place->barrier); /* the answer has been read before its sender goes */
-  leave(place->peer);
+  leave(place);
 }
 static void pong(void *shared, unsigned which) {
   struct place *place = shared;
   (void)which;
-  open_both(place, &place->back, &place->there);
+  come(place, &place->back, &place->there);
   hear(place->peer, GREETING, &place->coming);
   tell_all(place->peer, GREETING, &place->coming_back, 1);
   for (uint64_t number = GREETING; number != FAREWELL;) {
     if (place->peer->receive(&number, 1, true) > 0 && number != GREETING) place->peer->send(number);
   }
-  barrier_wait(&place->barrier);
-  leave(place->peer);
+  leave(place);
 }
 
 /* ---- a stream ---- */
@@ -175,10 +187,7 @@ static void stream_out(void *shared, unsigned which) {
   struct place *place = shared;
   const struct peer *peer = place->peer;
   (void)which;
-  alarm(HANGS_AFTER_S);
-  peer->publish_on(&place->there);
-  barrier_wait(&place->barrier);
-  tell_all(peer, GREETING, &place->coming, 1);
+  come_sending(place, 1);
   barrier_wait(&place->barrier); /* who has heard waits for the first message */
   int64_t end = now_ns() + (place->is_quick ? BUDGET_NS / QUICK_PART : BUDGET_NS);
   uint64_t number = 0;
@@ -188,18 +197,14 @@ static void stream_out(void *shared, unsigned which) {
   } while (number < STREAM_MAX && now_ns() < end);
   place->sent = number;
   peer->send(FAREWELL);
-  barrier_wait(&place->barrier); /* it has been read before its sender goes */
-  leave(place->peer);
+  leave(place);
 }
 static void stream_in(void *shared, unsigned which) {
   struct place *place = shared;
   const struct peer *peer = place->peer;
   uint64_t numbers[RECEIVE_MAX], last = 0, received = 0;
   (void)which;
-  alarm(HANGS_AFTER_S);
-  barrier_wait(&place->barrier);
-  peer->subscribe_to(&place->there);
-  hear(peer, GREETING, &place->coming);
+  come_receiving(place);
   barrier_wait(&place->barrier);
   while (last != FAREWELL) {
     size_t count = peer->receive(numbers, RECEIVE_MAX, true);
@@ -210,8 +215,7 @@ static void stream_in(void *shared, unsigned which) {
   }
   place->ended = now_ns();
   place->received = received;
-  barrier_wait(&place->barrier);
-  leave(place->peer);
+  leave(place);
 }
 
 /* ---- publishing beside idle subscribers ---- */
@@ -226,28 +230,19 @@ static void publish(void *shared, unsigned which) {
   struct place *place = shared;
   const struct peer *peer = place->peer;
   (void)which;
-  alarm(HANGS_AFTER_S);
-  peer->publish_on(&place->there);
-  barrier_wait(&place->barrier);
-  tell_all(peer, GREETING, &place->coming, place->exchange->subscribers);
+  come_sending(place, place->exchange->subscribers);
   uint64_t count = find_count(place, time_of_sends, FIRST_PUBLISHED, PUBLISH_MAX);
-  for (unsigned i = 0; i < place->repetitions; i++)
-    place->ns[i] = (double)time_of_sends(place, count) / (double)count;
+  for (unsigned i = 0; i < place->repetitions; i++) place->ns[i] = (double)time_of_sends(place, count) / (double)count;
   if (peer->has_threads) tell_all(peer, FAREWELL, &place->going, place->exchange->subscribers);
-  barrier_wait(&place->barrier);
-  leave(place->peer);
+  leave(place);
 }
 static void idle(void *shared, unsigned which) {
   struct place *place = shared;
   const struct peer *peer = place->peer;
   (void)which;
-  alarm(HANGS_AFTER_S);
-  barrier_wait(&place->barrier);
-  peer->subscribe_to(&place->there);
-  hear(peer, GREETING, &place->coming);
+  come_receiving(place);
   if (peer->has_threads) hear(peer, FAREWELL, &place->going);
-  barrier_wait(&place->barrier);
-  leave(place->peer);
+  leave(place);
 }
 
 /* ---- repetitions ---- */
@@ -354,7 +349,7 @@ static int bare_trips(struct bench *bench, const struct exchange *exchange, enum
 /* A ring of lines for the stream; a line written and a compare-and-swap for publishing. */
 static int bare_messages(struct bench *bench, bool is_stream, struct result *result) {
   enum { SLOTS = 1024 };
-  double ns;
+  double ns = 0;
   uint64_t count = bench->settings.is_quick ? STREAM_MAX / QUICK_PART : STREAM_MAX;
   int code = (is_stream ? bare_stream : bare_log_write)(bench, 0, SLOTS, count, &ns);
   if (code != EXIT_OK) return code;

@@ -69,8 +69,11 @@ static void send_message(uint64_t number) {
   iox_pub_publish_chunk(publisher, payload);
 }
 
-static bool take(uint64_t *number) {
+static bool take(uint64_t *number, bool sleeps) {
   const void *payload;
+  iox_notification_info_t notified;
+  uint64_t missed;
+  if (sleeps) iox_ws_wait(wait_set, &notified, 1, &missed);
   enum iox_ChunkReceiveResult result = iox_sub_take_chunk(subscriber, &payload);
   if (result == ChunkReceiveResult_NO_CHUNK_AVAILABLE) return false;
   if (result != ChunkReceiveResult_SUCCESS) peer_fail("iox_sub_take_chunk", "failed");
@@ -79,14 +82,7 @@ static bool take(uint64_t *number) {
   return true;
 }
 static size_t receive(uint64_t *numbers, size_t max, bool waits) {
-  iox_notification_info_t notified;
-  uint64_t missed;
-  size_t count = 0;
-  do {
-    if (waits && received->blocks) iox_ws_wait(wait_set, &notified, 1, &missed);
-    while (count < max && take(&numbers[count])) count++;
-  } while (waits && count == 0);
-  return count;
+  return receive_one_by_one(take, received, numbers, max, waits);
 }
 
 static void leave(void) {

@@ -1,6 +1,6 @@
 /* nng over ipc://: pairs from one to one, because its publisher drops what does not fit; publisher and subscribers for
- * many.  Messages are handed over, not copied, on both sides.  Thread: main, of each process; nng has its own.  The sockets stay open
- * until the process ends: nng_close may wait for ever where both sides close at once. */
+ * many.  Messages are handed over, not copied, on both sides.  Thread: main, of each process; nng has its own.  The
+ * sockets stay open until the process ends: nng_close may wait for ever where both sides close at once. */
 #include <string.h>
 
 #include <nng/nng.h>
@@ -18,23 +18,17 @@ static nng_socket publisher = NNG_SOCKET_INITIALIZER, subscriber = NNG_SOCKET_IN
 static void check(const char *call, int error) {
   if (error != 0) peer_fail(call, nng_strerror(error));
 }
-static const char *address_of(const struct topic *topic, char address[256]) {
-  snprintf(address, 256, "ipc://%s/%s", topic->directory, topic->name);
-  return address;
-}
 
 static void publish_on(const struct topic *topic) {
-  char address[256];
   if (topic->purpose == PURPOSE_FAN_OUT) {
     check("nng_pub0_open", nng_pub0_open(&publisher));
   } else {
     check("nng_pair0_open", nng_pair0_open(&publisher));
   }
-  check("nng_listen", nng_listen(publisher, address_of(topic, address), NULL, 0));
+  check("nng_listen", nng_listen(publisher, address_of(topic), NULL, 0));
   sent = topic;
 }
 static void subscribe_to(const struct topic *topic) {
-  char address[256];
   if (topic->purpose == PURPOSE_FAN_OUT) {
     check("nng_sub0_open", nng_sub0_open(&subscriber));
     check("NNG_OPT_SUB_SUBSCRIBE", nng_socket_set(subscriber, NNG_OPT_SUB_SUBSCRIBE, "", 0));
@@ -42,7 +36,7 @@ static void subscribe_to(const struct topic *topic) {
     check("nng_pair0_open", nng_pair0_open(&subscriber));
   }
   check("NNG_OPT_RECVMAXSZ", nng_socket_set_size(subscriber, NNG_OPT_RECVMAXSZ, 0)); /* as large as they are */
-  check("nng_dial", nng_dial(subscriber, address_of(topic, address), NULL, 0));
+  check("nng_dial", nng_dial(subscriber, address_of(topic), NULL, 0));
   received = topic;
 }
 
@@ -52,9 +46,9 @@ static void send_message(uint64_t number) {
   payload_write(nng_msg_body(message), sent->size, number, sent->is_touched);
   check("nng_sendmsg", nng_sendmsg(publisher, message, 0));
 }
-static bool take(uint64_t *number, bool waits) {
+static bool take(uint64_t *number, bool sleeps) {
   nng_msg *message;
-  int error = nng_recvmsg(subscriber, &message, waits ? 0 : NNG_FLAG_NONBLOCK);
+  int error = nng_recvmsg(subscriber, &message, sleeps ? 0 : NNG_FLAG_NONBLOCK);
   if (error == NNG_EAGAIN) return false;
   check("nng_recvmsg", error);
   *number = payload_read(nng_msg_body(message), nng_msg_len(message), received->is_touched);
@@ -62,11 +56,7 @@ static bool take(uint64_t *number, bool waits) {
   return true;
 }
 static size_t receive(uint64_t *numbers, size_t max, bool waits) {
-  size_t count = 0;
-  do {
-    while (count < max && take(&numbers[count], waits && received->blocks && count == 0)) count++;
-  } while (waits && count == 0);
-  return count;
+  return receive_one_by_one(take, received, numbers, max, waits);
 }
 
 const struct peer peer_nng = {

@@ -13,6 +13,7 @@
 
 enum {
   TOPIC_NAME_MAX = 64,
+  ADDRESS_MAX = 256,
   RECEIVE_MAX = 16, /* messages that a stream's reader asks for at once */
 };
 
@@ -59,6 +60,13 @@ struct peer_entry {
 };
 extern const struct peer_entry peer_entries[];
 extern const size_t peer_count;
+
+/* `receive` for those that give one message at a time: `take` gives one, if it shall sleeps until there is one, and is
+ * false where there is none. */
+size_t receive_one_by_one(bool (*take)(uint64_t *number, bool sleeps), const struct topic *topic, uint64_t *numbers,
+                          size_t max, bool waits);
+/* "ipc://..", for sockets that have names; in memory that the next call changes. */
+const char *address_of(const struct topic *topic);
 
 /* Ends this process: the call failed, for this reason. */
 _Noreturn void peer_fail(const char *call, const char *reason);

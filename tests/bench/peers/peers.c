@@ -1,4 +1,4 @@
-/* Which peers there are.  Thread: main. */
+/* Which peers there are, and what several of them need.  Thread: main. */
 #include "peer.h"
 
 #include <unistd.h>
@@ -46,4 +46,19 @@ const size_t peer_count = sizeof peer_entries / sizeof peer_entries[0];
 
 void peer_fail(const char *call, const char *reason) {
   _exit(fail(EXIT_FAILED, "%s: %s", call, reason));
+}
+
+size_t receive_one_by_one(bool (*take)(uint64_t *number, bool sleeps), const struct topic *topic, uint64_t *numbers,
+                          size_t max, bool waits) {
+  size_t count = 0;
+  do {
+    while (count < max && take(&numbers[count], waits && topic->blocks && count == 0)) count++;
+  } while (waits && count == 0);
+  return count;
+}
+
+const char *address_of(const struct topic *topic) {
+  static char address[ADDRESS_MAX];
+  snprintf(address, sizeof address, "ipc://%s/%s", topic->directory, topic->name);
+  return address;
 }

@@ -23,24 +23,18 @@ static void *open_socket(int type) {
   if (socket == NULL) fail_at("zmq_socket");
   return socket;
 }
-static const char *address_of(const struct topic *topic, char address[256]) {
-  snprintf(address, 256, "ipc://%s/%s", topic->directory, topic->name);
-  return address;
-}
 
 static void publish_on(const struct topic *topic) {
   const int is_patient = 1;
-  char address[256];
   publisher = open_socket(ZMQ_XPUB);
   if (zmq_setsockopt(publisher, ZMQ_XPUB_NODROP, &is_patient, sizeof is_patient) != 0) fail_at("ZMQ_XPUB_NODROP");
-  if (zmq_bind(publisher, address_of(topic, address)) != 0) fail_at("zmq_bind");
+  if (zmq_bind(publisher, address_of(topic)) != 0) fail_at("zmq_bind");
   sent = topic;
 }
 static void subscribe_to(const struct topic *topic) {
-  char address[256];
   subscriber = open_socket(ZMQ_SUB);
   if (zmq_setsockopt(subscriber, ZMQ_SUBSCRIBE, "", 0) != 0) fail_at("ZMQ_SUBSCRIBE");
-  if (zmq_connect(subscriber, address_of(topic, address)) != 0) fail_at("zmq_connect");
+  if (zmq_connect(subscriber, address_of(topic)) != 0) fail_at("zmq_connect");
   received = topic;
 }
 
@@ -53,10 +47,10 @@ static void send_message(uint64_t number) {
     if (zmq_errno() != EINTR && zmq_errno() != EAGAIN) fail_at("zmq_msg_send");
   }
 }
-static bool take(uint64_t *number, bool waits) {
+static bool take(uint64_t *number, bool sleeps) {
   zmq_msg_t message;
   zmq_msg_init(&message);
-  if (zmq_msg_recv(&message, subscriber, waits ? 0 : ZMQ_DONTWAIT) < 0) {
+  if (zmq_msg_recv(&message, subscriber, sleeps ? 0 : ZMQ_DONTWAIT) < 0) {
     if (zmq_errno() != EINTR && zmq_errno() != EAGAIN) fail_at("zmq_msg_recv");
     return false;
   }
@@ -65,11 +59,7 @@ static bool take(uint64_t *number, bool waits) {
   return true;
 }
 static size_t receive(uint64_t *numbers, size_t max, bool waits) {
-  size_t count = 0;
-  do {
-    while (count < max && take(&numbers[count], waits && received->blocks && count == 0)) count++;
-  } while (waits && count == 0);
-  return count;
+  return receive_one_by_one(take, received, numbers, max, waits);
 }
 
 const struct peer peer_zeromq = {
