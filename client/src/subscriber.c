@@ -198,6 +198,10 @@ void slc__subscriber_pin(slc_subscriber *subscriber, bool is_pinned) {
 }
 
 int slc__subscriber_hold(slc_subscriber *subscriber, const struct slc__taken *taken, slc_message *ret_message) {
+  if (__builtin_expect(subscriber->takes_plainly, 1)) {
+    message_fill(subscriber, taken, ret_message);
+    return 0;
+  }
   int status = message_accept(subscriber, taken, ret_message);
   if (status != 0) slc__sub_reject(&subscriber->on.sub, taken);
   return status;

@@ -22,6 +22,7 @@
 
 enum {
   BATCH_LEAST = 8, /* evict at least so many at once, where the budget allows */
+  BATCH_MOST = 32, /* in a stream; more gain nothing */
   SWEEP_STEP = 8,  /* owner words looked at per refill for FREE slots: one cache line */
   SCAN_AHEAD = 8,  /* hold lines asked for in advance: a thousand don't stay in the first-level cache */
   CLAIM_TRIES = 8, /* an honest owner word changes once or twice while it is looked at */
@@ -44,6 +45,7 @@ int slc__pub_init(struct slc__pub *pub, const struct slc__control *control, cons
       .candidates = calloc(batch, sizeof *pub->candidates),
       .stamps = calloc(control->geometry.slots, sizeof *pub->stamps),
       .unswept = control->geometry.slots,
+      .pace = BATCH_LEAST,
       .wanted.epoch = UINT64_MAX,
       .unread.epoch = UINT64_MAX,
       .line = &control->publishers[id - 1],
@@ -363,6 +365,8 @@ static void strike_held(struct slc__pub *pub, const struct slc__scan_table *tabl
     uint32_t holds = table->lines[i] & SLC__SCAN_HOLDS;
     const struct slc__hold_line *line = slc__table_line(table->table, i);
     __builtin_prefetch(line + SCAN_AHEAD);
+    uint64_t cursor = atomic_load_explicit(&line->cursor, memory_order_relaxed);
+    if (cursor != SLC__CURSOR_NONE && cursor > pub->newest_cursor) pub->newest_cursor = cursor;
     for (uint32_t k = 0; k < holds && k < SLC__LINE_HOLDS; k++) {
       uint32_t hold = atomic_load_explicit(&line->holds[k], memory_order_acquire); /* pairs with unhold() */
       if (hold != 0 && hold <= slots) pub->stamps[hold - 1] = 0;
@@ -386,6 +390,7 @@ bool slc__pub_scan(struct slc__pub *pub, const uint32_t *slots, uint32_t count) 
     pub->stamp = stamp = 1;
   }
   for (uint32_t i = 0; i < count; i++) stamps[slots[i]] = stamp;
+  pub->newest_cursor = 0;
   for (uint32_t t = 0; t < pub->membership->table_count; t++) strike_held(pub, &pub->membership->tables[t]);
   return true;
 }
@@ -427,8 +432,19 @@ static bool settle(struct slc__pub *pub) {
 static uint32_t batch_wanted(const struct slc__pub *pub) {
   uint32_t lines = 0;
   for (uint32_t t = 0; t < pub->membership->table_count; t++) lines += pub->membership->tables[t].line_count;
-  uint32_t wanted = lines / 2 > BATCH_LEAST ? lines / 2 : BATCH_LEAST;
+  uint32_t wanted = lines / 2 > pub->pace ? lines / 2 : pub->pace;
   return wanted < pub->batch ? wanted : pub->batch;
+}
+
+/* How many at once from now on.  A look at the holds takes their lines away from readers, who change them with every
+ * message: seldom, then, while they are some messages behind.  Who has had all but the last may be answering each, and
+ * waits for every refill. */
+static void choose_pace(struct slc__pub *pub) {
+  bool is_stream = slc__hint(&pub->control.page->tail) > pub->newest_cursor + 1;
+  uint32_t most = pub->batch / 4 < BATCH_MOST ? pub->batch / 4 : BATCH_MOST;
+  uint32_t pace = is_stream ? 2 * pub->pace : pub->pace / 2;
+  if (pace > most) pace = most;
+  pub->pace = pace > BATCH_LEAST ? pace : BATCH_LEAST;
 }
 
 /* Once round all slots before the first message is evicted: in a fresh channel most are FREE, but not where one looks
@@ -443,7 +459,7 @@ static void refill(struct slc__pub *pub) {
   if (!slc__pub_is_current(pub)) return;
   claim_free(pub, looks_wanted(pub));
   evict(pub, batch_wanted(pub));
-  settle(pub);
+  if (settle(pub)) choose_pace(pub);
 }
 
 /* When that gave nothing: every FREE slot, then every message, until one is found that nobody holds.  Only a publisher

@@ -105,7 +105,9 @@ struct slc__pub {
   uint32_t free_first, free_count;
   uint32_t *candidates; /* `batch`: claimed or evicted, not yet known to be unheld */
   uint32_t candidate_count;
-  uint32_t *stamps; /* per slot: the number of the scan it is a candidate of */
+  uint32_t pace;          /* so many are taken back at once, or more where many subscribe */
+  uint64_t newest_cursor; /* of those whose holds it scanned last */
+  uint32_t *stamps;       /* per slot: the number of the scan it is a candidate of */
   uint32_t stamp;
   uint32_t sweep;               /* where the next look for FREE slots begins */
   uint32_t unswept;             /* slots not looked at since it joined */

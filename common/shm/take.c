@@ -382,7 +382,10 @@ static void name_candidate(struct slc__sub *sub, uint64_t n, uint32_t slot, uint
   uint32_t hold = slc__hold_unused(sub);
   atomic_store_explicit(slc__hold_at(sub, hold), slot + 1, memory_order_relaxed);
   sub->free_hold = hold + 1 == sub->max_holds ? 0 : hold + 1;
-  *ret = (struct slc__taken){.ordinal = n, .size = word, .slot = slot, .hold = hold};
+  ret->ordinal = n;
+  ret->size = word;
+  ret->slot = slot;
+  ret->hold = hold;
 }
 
 /* As many as announce each other, from the next on.  The log is left alone, so that its lines stay the publisher's. */

@@ -287,6 +287,42 @@ static void test_slotlog_loans(void **state) {
   test_channel_deinit(&channel);
 }
 
+/* The most free slots that it had in hand over so many messages, read `behind` messages late. */
+static uint32_t most_in_hand(struct slc__pub *pub, struct slc__sub *sub, uint64_t messages, uint64_t behind) {
+  uint32_t most = 0;
+  for (uint64_t i = 0; i < messages; i++) {
+    uint64_t ordinal = send_ok(pub, i);
+    if (pub->free_count > most) most = pub->free_count;
+    while (sub->next + behind <= ordinal) {
+      struct slc__taken taken;
+      assert_int_equal(slc__sub_take(sub, &taken), SLC_OK);
+      assert_int_equal(slc__sub_release(sub, taken.hold), SLC_OK);
+    }
+  }
+  return most;
+}
+
+/* Little for one whose messages are answered one by one, more for a stream, and little again. */
+static void test_slotlog_batches(void **state) {
+  (void)state;
+  enum { SLOTS = 1024, SOME = 2 * SLOTS };
+  struct test_channel channel;
+  struct slc__pub pub;
+  struct slc__sub sub;
+  test_channel_init(&channel, SLOTS, 100, 1, 1);
+  uint32_t line = test_channel_admit(&channel, 2, true);
+  test_channel_publisher(&channel, &pub, 1);
+  test_channel_subscriber(&channel, &sub, line, 2, SLC__START_NEWEST);
+  most_in_hand(&pub, &sub, SOME, 0); /* while most slots are nobody's it takes what it meets */
+  assert_int_equal(most_in_hand(&pub, &sub, SOME, 0), 8);
+  assert_int_equal(most_in_hand(&pub, &sub, SOME, 100), 32);
+  most_in_hand(&pub, &sub, SLOTS / 4, 0);
+  assert_int_equal(most_in_hand(&pub, &sub, SOME, 0), 8);
+  leave(&pub);
+  test_channel_check_slots(&channel);
+  test_channel_deinit(&channel);
+}
+
 /* A failed publish leaves the loan as it was: it can be published later. */
 static void test_slotlog_exhausted(void **state) {
   (void)state;
@@ -727,6 +763,7 @@ int main(void) {
       cmocka_unit_test(test_slotlog_holds_keep),
       cmocka_unit_test(test_slotlog_all_held),
       cmocka_unit_test(test_slotlog_loans),
+      cmocka_unit_test(test_slotlog_batches),
       cmocka_unit_test(test_slotlog_exhausted),
       cmocka_unit_test(test_slotlog_starts),
       cmocka_unit_test(test_slotlog_newest),
