@@ -403,35 +403,63 @@ static int receive_failed(void) {
   return slc__fail(slc__status_of_errno(errno), "cannot receive: %s", strerror(errno));
 }
 
-/* A look comes first, because it costs much less than finding out which descriptors are free. */
-int slc__net_receive(int fd, void *buffer, size_t capacity, size_t *ret_size, struct slc__fds *fds, int flags) {
-  fds->count = 0;
-  struct msghdr nothing = {.msg_iov = NULL};
-  if (receive(fd, &nothing, flags | MSG_PEEK) < 0) return receive_failed();
-  /* With fewer free the kernel would drop what doesn't fit, and the message would be gone. */
-  if (!slc__net_descriptors_free(SLC__NET_DESCRIPTORS_MAX + 1))
-    return slc__fail(SLC_NO_DESCRIPTORS, "fewer than %d file descriptors are free: raise the limit (ulimit -n)",
-                     SLC__NET_DESCRIPTORS_MAX + 1);
+enum look { LOOK_WHOLE, LOOK_SHORT, LOOK_LONG, LOOK_FOREIGN };
+
+/* What is next, with new descriptors for what comes with it; it stays in the socket.  Of what is not whole nothing is
+ * kept. */
+static ssize_t look(int fd, struct iovec *part, struct slc__fds *fds, int flags, enum look *ret_look) {
   union {
     struct cmsghdr header;
     char room[CMSG_SPACE(SLC__NET_DESCRIPTORS_MAX * sizeof(int)) + CMSG_SPACE(128)];
   } control;
-  struct iovec part = {.iov_base = buffer, .iov_len = capacity};
-  struct msghdr message = {
-      .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-  ssize_t received = receive(fd, &message, flags | MSG_CMSG_CLOEXEC);
-  if (received < 0) return receive_failed();
+  struct msghdr message = {.msg_iov = part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  ssize_t received = receive(fd, &message, flags | MSG_PEEK | MSG_CMSG_CLOEXEC);
+  if (received < 0) return received;
   bool only_rights = collect_all(&message, fds);
-  if (!only_rights || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
+  *ret_look = !only_rights                            ? LOOK_FOREIGN
+              : (message.msg_flags & MSG_TRUNC) != 0  ? LOOK_LONG
+              : (message.msg_flags & MSG_CTRUNC) != 0 ? LOOK_SHORT
+                                                      : LOOK_WHOLE;
+  if (*ret_look != LOOK_WHOLE) slc__fds_deinit(fds);
+  return received;
+}
+
+static bool has_room(void) {
+  return slc__net_descriptors_free(SLC__NET_DESCRIPTORS_MAX + 1) != 0;
+}
+
+static int look_failed(enum look look) {
+  if (look == LOOK_SHORT && !has_room())
+    return slc__fail(SLC_NO_DESCRIPTORS, "too few file descriptors are free for those of a message: raise the limit "
+                                         "(ulimit -n)");
+  return slc__fail(SLC_PROTOCOL, "a message was refused: %s",
+                   look == LOOK_FOREIGN ? "it carries something other than descriptors"
+                   : look == LOOK_LONG  ? "it is too long"
+                                        : "its descriptors did not arrive whole");
+}
+
+/* What a look has shown, without its descriptors. */
+static int consume(int fd, int flags) {
+  struct msghdr nothing = {.msg_iov = NULL};
+  return receive(fd, &nothing, flags) < 0 ? receive_failed() : SLC_OK;
+}
+
+/* The kernel drops what there are no free descriptors for, and to count those beforehand takes longer than all of this:
+ * a message is consumed when a look at it has had all of it. */
+int slc__net_receive(int fd, void *buffer, size_t capacity, size_t *ret_size, struct slc__fds *fds, int flags) {
+  fds->count = 0;
+  struct iovec part = {.iov_base = buffer, .iov_len = capacity};
+  enum look result;
+  ssize_t received = look(fd, &part, fds, flags, &result);
+  /* Another thread may have closed some since. */
+  if (received >= 0 && result == LOOK_SHORT && has_room()) received = look(fd, &part, fds, flags, &result);
+  if (received < 0) return receive_failed();
+  if (result != LOOK_WHOLE) return look_failed(result);
+  /* An empty datagram looks like the end; no message is empty, so it is one. */
+  int status = received == 0 ? SLC__NET_CLOSED : consume(fd, flags);
+  if (status != SLC_OK) {
     slc__fds_deinit(fds);
-    return slc__fail(SLC_PROTOCOL, "a message was refused: %s",
-                     !only_rights                           ? "it carries something other than descriptors"
-                     : (message.msg_flags & MSG_TRUNC) != 0 ? "it is too long"
-                                                            : "its descriptors did not arrive whole");
-  }
-  if (received == 0) { /* an empty datagram looks like the end; no message is empty, so it is one */
-    slc__fds_deinit(fds);
-    return SLC__NET_CLOSED;
+    return status;
   }
   *ret_size = (size_t)received;
   return SLC_OK;

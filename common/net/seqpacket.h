@@ -54,11 +54,10 @@ int slc__net_send(int fd, const void *data, size_t size, const int *fds, size_t 
 /* Receives one datagram (at most SLC__NET_DATAGRAM_MAX) into buffer.  0: received, *ret_size and fds set.
  * SLC__NET_AGAIN: nothing there (MSG_DONTWAIT in flags).  SLC__NET_CLOSED: orderly end.
  * SLC_PROTOCOL: MSG_TRUNC, MSG_CTRUNC or a control message that is not SCM_RIGHTS: everything received is closed.
- * SLC_NO_DESCRIPTORS: something is there, and fewer than SLC__NET_DESCRIPTORS_MAX + 1 descriptors are free in this
- * process (see slc__net_descriptors_free): nothing was consumed. */
+ * SLC_NO_DESCRIPTORS: this process has too few free descriptors for those that come with it: nothing was consumed. */
 int slc__net_receive(int fd, void *buffer, size_t capacity, size_t *ret_size, struct slc__fds *fds, int flags);
 
-/* 1 when so many more descriptors can be had, else 0 (counts against RLIMIT_NOFILE; cheap enough for each receive). */
+/* 1 when so many more descriptors can be had, else 0 (counts against RLIMIT_NOFILE; 3 us, mostly). */
 int slc__net_descriptors_free(size_t wanted);
 
 #endif

@@ -154,12 +154,15 @@ static void pause_reading(struct slc__connection *connection) {
 
 /* ---- in ---- */
 
+/* What a message asks for takes descriptors, too: it waits until there are enough for that. */
 static void read_some(struct slc__connection *connection) {
   for (int i = 0; i < READS_AT_ONCE && !connection->closing; i++) {
     struct slc__fds fds;
     size_t size;
     slc__fds_init(&fds);
-    int status = slc__net_receive(connection->fd, receive_buffer, sizeof receive_buffer, &size, &fds, MSG_DONTWAIT);
+    int status = SLC_NO_DESCRIPTORS;
+    if (slc__net_descriptors_free(SLC__NET_DESCRIPTORS_MAX + 1))
+      status = slc__net_receive(connection->fd, receive_buffer, sizeof receive_buffer, &size, &fds, MSG_DONTWAIT);
     if (status == SLC__NET_AGAIN) return;
     if (status == SLC_NO_DESCRIPTORS) {
       pause_reading(connection);

@@ -102,23 +102,43 @@ static void test_seqpacket_full_empty_and_closed(void **state) {
   close_pair(pair);
 }
 
-/* Too few descriptors free: said before anything is received, so that the message is still there afterwards. */
+/* The limits with which 0 .. count more can be had. */
+static void limits_of_room(rlim_t *ret_limits, int count) {
+  for (int i = 0; i < count; i++) {
+    int fd = dup(STDIN_FILENO);
+    assert_true(fd >= 0);
+    ret_limits[i] = (rlim_t)fd;
+  }
+  ret_limits[count] = ret_limits[count - 1] + 1;
+  for (int i = 0; i < count; i++) close((int)ret_limits[i]);
+}
+
+/* With room for fewer descriptors than come, the message is still there afterwards; as many as come are enough. */
 static void test_seqpacket_short_of_descriptors_consumes_nothing(void **state) {
   (void)state;
-  struct rlimit limit, low;
-  int pair[2], fd = STDIN_FILENO;
+  enum { COME = 3 };
+  static const int coming[COME] = {STDIN_FILENO, STDIN_FILENO, STDIN_FILENO};
+  struct rlimit limit;
+  int pair[2];
   struct slc__fds fds;
   char buffer[16];
   size_t size;
   make_pair(pair);
-  assert_int_equal(slc__net_send(pair[0], "x", 1, &fd, 1, 0), 0);
+  int before = open_descriptors();
+  rlim_t limits[COME + 1];
+  limits_of_room(limits, COME);
   assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
-  low = (struct rlimit){.rlim_cur = SLC__NET_DESCRIPTORS_MAX, .rlim_max = limit.rlim_max};
-  assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
-  assert_int_equal(slc__net_receive(pair[1], buffer, sizeof buffer, &size, &fds, MSG_DONTWAIT), SLC_NO_DESCRIPTORS);
-  assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-  assert_int_equal(slc__net_receive(pair[1], buffer, sizeof buffer, &size, &fds, MSG_DONTWAIT), 0);
-  assert_int_equal(fds.count, 1);
+  assert_int_equal(slc__net_send(pair[0], "x", 1, coming, COME, 0), 0);
+  for (int room = 0; room <= COME; room++) {
+    struct rlimit low = {.rlim_cur = limits[room], .rlim_max = limit.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+    int status = slc__net_receive(pair[1], buffer, sizeof buffer, &size, &fds, MSG_DONTWAIT);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(status, room < COME ? SLC_NO_DESCRIPTORS : 0);
+    assert_int_equal(fds.count, room < COME ? 0 : COME);
+    assert_int_equal(open_descriptors(), before + (int)fds.count);
+  }
+  assert_int_equal(slc__net_receive(pair[1], buffer, sizeof buffer, &size, &fds, MSG_DONTWAIT), SLC__NET_AGAIN);
   slc__fds_deinit(&fds);
   close_pair(pair);
 }
