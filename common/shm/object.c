@@ -532,17 +532,15 @@ int slc__object_settle(void *base, struct slc__memory memory, uint64_t size, enu
   return status;
 }
 
-int slc__object_map(int fd, struct slc__memory memory, enum slc__object_kind kind, uint64_t size,
-                    enum slc__access access, const uint8_t session[16], struct slc__mapping *ret) {
-  uint32_t pages = pages_for(memory, kind);
-  int status = check_descriptor(fd, memory.backend, pages, size, access);
-  if (status != SLC_OK) return status;
-  void *base = slc__object_map_shared(fd, pages, 0, size, PROT_READ | (access == SLC__READ_WRITE ? PROT_WRITE : 0));
+static int map_whole(int fd, struct slc__memory memory, enum slc__object_kind kind, uint64_t size,
+                     enum slc__access access, const uint8_t session[16], struct slc__mapping *ret) {
+  int protection = PROT_READ | (access == SLC__READ_WRITE ? PROT_WRITE : 0);
+  void *base = slc__object_map_shared(fd, pages_for(memory, kind), 0, size, protection);
   if (base == MAP_FAILED)
     return slc__fail(slc__status_of_errno(errno), "cannot map %llu bytes: %s", (unsigned long long)size,
                      strerror(errno));
   struct slc__mapping mapping = {.base = base, .size = size};
-  status = check_header(base, kind, size, session);
+  int status = check_header(base, kind, size, session);
   if (status == SLC_OK) status = slc__object_settle(base, memory, size, access);
   if (status != SLC_OK) {
     slc__mapping_deinit(&mapping);
@@ -550,6 +548,17 @@ int slc__object_map(int fd, struct slc__memory memory, enum slc__object_kind kin
   }
   *ret = mapping;
   return SLC_OK;
+}
+
+int slc__object_map(int fd, struct slc__memory memory, enum slc__object_kind kind, uint64_t size,
+                    enum slc__access access, const uint8_t session[16], struct slc__mapping *ret) {
+  int status = check_descriptor(fd, memory.backend, pages_for(memory, kind), size, access);
+  return status == SLC_OK ? map_whole(fd, memory, kind, size, access, session, ret) : status;
+}
+
+int slc__object_map_made(int fd, struct slc__memory memory, enum slc__object_kind kind, uint64_t size,
+                         const uint8_t session[16], struct slc__mapping *ret) {
+  return map_whole(fd, memory, kind, size, SLC__READ_WRITE, session, ret);
 }
 
 void slc__mapping_deinit(struct slc__mapping *m) {

@@ -91,6 +91,9 @@ struct slc__mapping {
  * mapping does not need it. */
 int slc__object_map(int fd, struct slc__memory memory, enum slc__object_kind kind, uint64_t size,
                     enum slc__access access, const uint8_t session[16], struct slc__mapping *ret);
+/* What this process has just made, writable: its descriptor needs no look. */
+int slc__object_map_made(int fd, struct slc__memory memory, enum slc__object_kind kind, uint64_t size,
+                         const uint8_t session[16], struct slc__mapping *ret);
 /* The steps of that: mmap, with the advice that its pages need, and what `memory` wants of the mapping. */
 void *slc__object_map_shared(int fd, uint32_t pages, uint64_t offset, uint64_t size, int protection);
 int slc__object_settle(void *base, struct slc__memory memory, uint64_t size, enum slc__access access);

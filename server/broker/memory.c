@@ -32,12 +32,13 @@ int channel_object_mapped(struct broker *broker, const struct channel *channel, 
                           uint64_t size, int *ret_fd, struct slc__mapping *ret_mapping) {
   int status = channel_object(broker, channel, kind, size, ret_fd);
   if (status != SLC_OK) return status;
-  return slc__object_map(*ret_fd, slc__memory_of(&channel->geometry), kind, size, SLC__READ_WRITE, broker->session,
-                         ret_mapping);
+  return slc__object_map_made(*ret_fd, slc__memory_of(&channel->geometry), kind, size, broker->session, ret_mapping);
 }
 
+/* To find out whether it has a name takes as long as to make it: only those of the shm backend have one. */
 void channel_object_close(const struct channel *channel, int *fd) {
-  if (*fd >= 0 && !is_left_to_successor(channel->broker)) slc__object_unlink(*fd);
+  bool has_name = *fd >= 0 && channel->geometry.backend == SLC__BACKEND_SHM;
+  if (has_name && !is_left_to_successor(channel->broker)) slc__object_unlink(*fd);
   slc__fd_close(fd);
 }
 
