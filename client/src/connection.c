@@ -24,15 +24,18 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/processors.h"
 #include "publisher.h"
 #include "subscriber.h"
+#include "turn.h"
 #include "watchers.h"
 
 #define ANSWER_SLICE_NS (10 * INT64_C(1000000))
-#define SETTLE_NS (50 * INT64_C(1000000)) /* that a wait spends at most with having its places back */
-#define IN_FLIGHT_TRIES 100               /* sends refused for descriptors in flight, a millisecond apart */
-#define REPETITIONS 16                    /* of a request whose connection ended each time; a broker may die of it */
-#define SERIAL_NOBODY UINT64_MAX          /* of requests whose answer nobody wants */
+#define ANSWER_POLL_NS (100 * INT64_C(1000)) /* an answer comes within that, mostly; to be woken takes as long */
+#define SETTLE_NS (50 * INT64_C(1000000))    /* that a wait spends at most with having its places back */
+#define IN_FLIGHT_TRIES 100                  /* sends refused for descriptors in flight, a millisecond apart */
+#define REPETITIONS 16                       /* of a request whose connection ended each time; a broker may die of it */
+#define SERIAL_NOBODY UINT64_MAX             /* of requests whose answer nobody wants */
 
 struct slc__request {
   uint64_t serial;
@@ -199,16 +202,8 @@ static int datagram_dispatch(slc_client *client, size_t size, struct slc__fds *f
   return status;
 }
 
-/* Asked first, because room for descriptors is counted before a datagram is received, which takes ten times as long as
- * this, and whoever finds nothing to take comes here. */
-static bool is_silent(int fd) {
-  char byte;
-  return recv(fd, &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
-}
-
 /* One datagram.  0: dispatched.  Else there is nothing more to read now. */
 static int datagram_next(slc_client *client) {
-  if (is_silent(client->fd)) return SLC__NET_AGAIN;
   SLC__CLEANUP(slc__fds_deinit) struct slc__fds fds;
   slc__fds_init(&fds);
   size_t size = 0;
@@ -332,7 +327,7 @@ static int request_send(slc_client *client, struct slc__request *request, size_t
 
 /* 0: answered.  Else the answer will not come, or can't be received: whoever reads it later drops it. */
 static int request_await(slc_client *client, struct slc__request *request, int64_t deadline) {
-  for (;;) {
+  for (int64_t polls_until = slc__deadline_after(client->answer_poll_ns);;) {
     pthread_mutex_lock(&client->lock);
     bool can_receive = slc__connection_drain(client) != SLC_NO_DESCRIPTORS;
     bool answered = request->answered;
@@ -343,8 +338,12 @@ static int request_await(slc_client *client, struct slc__request *request, int64
     if (!can_receive)
       return slc__fail(SLC_NO_DESCRIPTORS, "the broker's answer needs up to %d free descriptors: raise the limit",
                        SLC__NET_DESCRIPTORS_MAX + 1);
-    if (slc__clock_ns() >= deadline) return late(client);
-    slc__connection_wait(client, deadline, ANSWER_SLICE_NS);
+    int64_t now = slc__clock_ns();
+    if (now >= deadline) return late(client);
+    if (now < polls_until)
+      slc__turn_pass();
+    else
+      slc__connection_wait(client, deadline, ANSWER_SLICE_NS);
   }
 }
 
@@ -530,6 +529,7 @@ void slc__request_close_place(slc_client *client, const struct slc__place *place
 
 int slc__connection_open(slc_client *client) {
   client->fd = client->epoll_fd = -1;
+  client->answer_poll_ns = slc__processors_are_many() ? ANSWER_POLL_NS : 0;
   pthread_mutex_init(&client->request_lock, NULL);
   pthread_mutex_init(&client->lock, NULL);
   client->send_buffer = malloc(SLC__CODEC_MESSAGE_MAX);

@@ -34,6 +34,7 @@ struct slc_client {
   pthread_mutex_t request_lock; /* one request at a time; taken before `lock` */
   uint64_t serial;              /* under request_lock */
   int64_t request_timeout_ns;   /* negative: none */
+  int64_t answer_poll_ns;       /* an answer is polled for so long before anybody sleeps */
   _Atomic bool is_late;         /* the broker has not answered the last request in time */
   uint8_t *send_buffer;         /* under request_lock */
 

@@ -84,6 +84,7 @@ int broker_open(struct broker *broker, uv_loop_t *loop, const struct broker_opti
     slc__listener_close(&broker->listener);
     return status;
   }
+  slc__awake_init(&broker->awake, loop);
   uv_timer_init(loop, &broker->sweeper);
   broker->sweeper.data = broker;
   events_open(broker);
@@ -94,6 +95,7 @@ int broker_open(struct broker *broker, uv_loop_t *loop, const struct broker_opti
 
 void broker_close(struct broker *broker) {
   slc__listener_close(&broker->listener);
+  slc__awake_close(&broker->awake);
   uv_close((uv_handle_t *)&broker->sweeper, NULL);
   uv_close((uv_handle_t *)&broker->watch, NULL);
   broker->is_closing = true;

@@ -16,6 +16,7 @@
 #include <uv.h>
 
 #include "daemon/listener.h"
+#include "loop/awake.h"
 #include "loop/connection.h"
 #include "net/peer.h"
 #include "record.pb-c.h"
@@ -271,6 +272,7 @@ struct broker {
   uint8_t session[16];
   int session_lock; /* -1: nothing of ours has had a name yet */
   struct slc__listener listener;
+  struct slc__awake awake;
   uv_timer_t sweeper; /* of old generations */
   LIST_HEAD(, helper) helpers;
   struct events *events; /* NULL: none are told */

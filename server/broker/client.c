@@ -20,6 +20,7 @@ static void end_with_reason(struct client *client, const char *reason) {
 static void on_received(void *owner, const void *data, size_t size, struct slc__fds *fds) {
   struct client *client = owner;
   Slotcast__Message *message = NULL;
+  slc__awake_stay(&client->broker->awake);
   int status = slc__codec_decode(data, size, fds->count, &message);
   if (status == SLC_OK) status = request_handle(client, message, fds);
   slc__codec_free(message);
