@@ -14,7 +14,7 @@
 #include "cli.h"
 
 enum { PANELS = 4, LINES = 12, POINTS = 128, NAME_MAX_BYTES = 64 };
-enum { LEFT = 90, TOP = 84, WIDTH = 600, HEIGHT = 280, LEGEND = 290, PANEL_HEIGHT = HEIGHT + 110 };
+enum { LEFT = 90, TOP = 84, WIDTH = 600, HEIGHT = 280, LEGEND = 350, PANEL_HEIGHT = HEIGHT + 110 };
 
 struct line {
   char name[NAME_MAX_BYTES];
